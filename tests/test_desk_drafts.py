@@ -191,7 +191,7 @@ def test_what_would_not_go_out_says_why(
     case_id = held(db)
     text = config_file.read_text("utf-8").replace("[rules.kit-shipped]", edit)
     config_file.write_text(text, "utf-8")
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     assert str(escape(said)) in inside.get(f"/case/{case_id}").text
 
 

@@ -78,9 +78,9 @@ def tried(client: Any, page: str) -> str:
 
 def in_use(client: Any) -> int | None:
     """The number of the edition that the web process goes by."""
-    living = client.application.extensions["relay"].living
-    living.look()
-    return living.config.edition  # type: ignore[no-any-return]
+    reloader = client.application.extensions["relay"].reloader
+    reloader.look()
+    return reloader.config.edition  # type: ignore[no-any-return]
 
 
 def test_the_whole_way(inside: Any, db: Database) -> None:
@@ -176,7 +176,7 @@ def test_a_second_person_approves(
     """
     text = config_file.read_text("utf-8") + "\n[desk]\nsecond_person = true\n"
     config_file.write_text(text, "utf-8")
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     editor = as_role(inside, browser, "editor")
     path = started(editor)
     saved(editor, path, text_of(editor, path) + " Take care.")

@@ -211,7 +211,7 @@ def test_a_message_that_waits_says_what_holds_it_up(
     change(db, notifications, {"id": text}, waits_for=None)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     assert "It is waiting: the day's limit of 1 text has been reached" in told(text)
     refused = model.Pause("refused", "Twilio refuses our account (401).")
     attempts.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))

@@ -47,7 +47,7 @@ def test_a_rule_is_called_by_its_title(inside: Any, config_file: Path) -> None:
     name = "[rules.results-ready]"
     titled = text.replace(name, f'{name}\ntitle = "Results are in"')
     config_file.write_text(titled, "utf-8")
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     assert ">Results are in</h3>" in inside.get("/rules").text
     assert "<h1>Results are in</h1>" in inside.get("/rule?name=results-ready").text
     assert '<option value="results-ready">Results are in' in inside.get("/activity").text
@@ -105,7 +105,7 @@ def test_what_words_cannot_say_is_shown_as_code(inside: Any, config_file: Path) 
     when = "registration.status not in ['cancelled', 'fail', 'processing_error', 'partial_result']"
     code = "registration.status != 'x' and 1 < 2"
     config_file.write_text(config_file.read_text("utf-8").replace(when, code), "utf-8")
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     for path in ("/rules", "/rule?name=results-ready"):
         page = inside.get(path).text
         assert "Only if <code>registration.status != &#39;x&#39; and 1 &lt; 2</code>." in page

@@ -142,7 +142,7 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
 def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
     """A mistake in config.toml is told at once, and leads to the rules."""
     config_file.write_text(config_file.read_text("utf-8") + "\n[rules.x]\n", "utf-8")
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     assert re.search(
         r'config\.toml or a template has a mistake.*href="/rules"', inside.get("/").text
     )

@@ -127,7 +127,7 @@ def test_a_reason_is_asked_for_where_the_clinic_wants_it(
     """With [desk] reveal_reason nothing is shown without one, and the trail has it."""
     text = settings.config.read_text("utf-8") + "\n[desk]\nreveal_reason = true\n"
     settings.config.write_text(text, "utf-8")
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     kit(db)
     page = press(inside, "/journey", kit="o-1").text
     assert "Write why you need to see it." in page

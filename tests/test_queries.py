@@ -19,5 +19,5 @@ def test_a_query_that_streams_lets_no_later_one_stream(db: Database) -> None:
         before = connection.get_execution_options()
         assert len([*queries.notifications_where(connection, queries.Filter())]) == 1
         assert [*audit.all_lines(connection, datetime(2026, 1, 1, tzinfo=UTC))] == []
-        assert history.holds(connection, id_) == []
+        assert history.ids_with(connection, id_) == []
         assert connection.get_execution_options() == before

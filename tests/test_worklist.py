@@ -269,7 +269,7 @@ def test_what_is_held_is_released_into_its_window(
     text = config_file.read_text("utf-8")
     config_file.write_text(text.replace('"always"', f'"{window}"'), "utf-8")
     case_id = held(db)
-    reread = inside.application.extensions["relay"].living
+    reread = inside.application.extensions["relay"].reloader
     reread.look()
     act(inside, case_id, act="release")
     now = datetime.now(UTC)

@@ -10,16 +10,16 @@ from relay.http_client import NoAnswer
 from relay.messages.templates import Message
 from relay.rules.receipts import Receipt
 
-LONGEST_WAIT = 3600.0  # seconds: a provider that asks for more is tried again all the same
+LONGEST_WAIT = 3600.0  # seconds: if a provider asks for more, Relay still tries again
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of a send.
 
-    `accepted`: the provider has the message. `rejected`: it surely does not; `permanent` says that
-    trying again cannot help, `operator` that the fault is in our account and not in this message.
-    `unknown`: it may have it, so it must not be sent again before Relay has looked for it.
+    `accepted`: the provider has the message. `rejected`: it certainly does not; `permanent` says
+    that another try cannot help, `operator` that the fault is in our account and not in this
+    message. `unknown`: it may have it, so it must not be sent again before Relay has looked for it.
     """
 
     result: str
@@ -28,14 +28,14 @@ class Outcome:
     provider_id: str | None = None
     permanent: bool = False
     operator: bool = False
-    is_unlisted: bool = False  # permanent by a code in no table: many in a row blame our account
-    suppress: str = ""  # why the address gets nothing more this way
+    is_unlisted: bool = False  # permanent by a code in no table: many in a row point to our account
+    suppress: str = ""  # why the address gets nothing more on this channel
     retry_after: float | None = None  # seconds
-    is_kept: bool = False  # accepted by dry-run delivery: it is kept here and went to nobody
+    is_kept: bool = False  # accepted by dry-run delivery: kept here, and sent to nobody
 
 
 def unlisted(reason: str, code: str) -> Outcome:
-    """The outcome of a send that was refused by a code in no table: this message cannot go."""
+    """The outcome of a send refused by a code in no table: this message cannot go."""
     return Outcome("rejected", reason, code, permanent=True, is_unlisted=True)
 
 
@@ -48,54 +48,54 @@ def not_answered(provider: str, error: NoAnswer) -> Outcome:
 
 @dataclass(frozen=True)
 class Found:
-    """The result of looking for a message: its `provider_id`, where the provider has it."""
+    """The result of looking for a message: its `provider_id`, if the provider has it."""
 
     provider_id: str | None = None
-    failed: str = ""  # why the provider could not be asked: nothing is known then
+    failed: str = ""  # why the provider could not be asked: then nothing is known
     receipt: Receipt | None = None  # its outcome there, if that is known
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Something wrong with our account at a provider, as the provider tells it."""
+class AccountFault:
+    """A fault of our account at a provider, as the provider reports it."""
 
     wrong: str
     remedy: str = ""
-    is_warning: bool = False  # messages go out all the same, or it could not be asked
+    is_warning: bool = False  # messages still go out, or it could not be asked
 
 
 @dataclass(frozen=True)
 class Inbound:
-    """A text from a person, by the provider's id; `sender` as the provider writes the number."""
+    """A text from a person, with the provider's id; `sender` as the provider writes the number."""
 
     id: str
     sender: str
     words: str
-    keyword: str  # as relay.rules.replies has them; empty for any other words
+    keyword: str  # as in relay.rules.replies; empty for any other words
     is_confirmed: bool  # the provider itself has confirmed the stop to the person
-    files: int = 0  # that came with it
+    files: int = 0  # the number of files with it
 
 
 class Provider(Protocol):
-    """A provider. Its verbs do not raise for anything that the provider or the network does. One
-    without a list, an account or a way to delete has them as they are here.
+    """A provider. Its verbs raise nothing, whatever the provider or the network does. One without a
+    list, an account or a way to delete keeps the defaults here.
     """
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand over one message, naming the attempt so that it can be found again."""
+        """Hand over a message, naming the attempt so that it can be found again."""
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Look for a message handed over at `since` or after; `taken` are ids of others."""
+        """Look for a message handed over at `since` or after; `taken` has the ids of others."""
         return Found()
 
     def look(self, provider_id: str) -> Found:
-        """Ask what has become of a message that the provider has taken."""
+        """Ask for the outcome of a message that the provider accepted."""
         return Found()
 
-    def standing(self) -> list[Standing]:
-        """Ask whether our account may send; what is wrong with it."""
+    def account_faults(self) -> list[AccountFault]:
+        """Ask whether our account may send; return its faults."""
         return []
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Have the provider delete what it keeps of a person; a sentence for each refusal."""
+        """Have the provider delete its data about a person; return a sentence for each refusal."""
         return []

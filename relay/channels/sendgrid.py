@@ -31,7 +31,14 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.base import LONGEST_WAIT, Outcome, Provider, Standing, not_answered, unlisted
+from relay.channels.base import (
+    LONGEST_WAIT,
+    AccountFault,
+    Outcome,
+    Provider,
+    not_answered,
+    unlisted,
+)
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
@@ -42,18 +49,18 @@ from relay.rules.statuses import FAILED, OURS
 
 CHANNEL = "email"
 OK, ACCEPTED = 200, 202
-# Whatever we give along stands in each event among SendGrid's own fields, and theirs win: `attempt`
-# is how often it has tried a deferred email. https://github.com/sendgrid/docs/pull/820
+# In each event SendGrid mixes our custom fields with its own, and its own win: `attempt` is how
+# often it has tried a deferred email. https://github.com/sendgrid/docs/pull/820
 ATTEMPT = "relay_attempt"
-FORMER_ATTEMPT = "attempt"  # of emails that the release before has sent; goes a release later
+FORMER_ATTEMPT = "attempt"  # of emails from the previous release; to be removed a release later
 
-# In a name in `to`, SendGrid may read a comma as the end of an address, and send to what precedes
+# In a name in `to`, SendGrid may read a comma as the end of an address, and send to the part before
 # it or drop the mail: https://github.com/sendgrid/sendgrid-python/issues/291
 _NO_NAME = re.compile(r"[^\w\s.'\u2019-]")
 
 
 class SendGrid(Provider):
-    """The email channel. SendGrid has no list to look in: its event webhook tells."""
+    """The email channel. SendGrid has no list to look in: its event webhook reports outcomes."""
 
     def __init__(self, api: SendGridAPIClient, wire: HttpClient, sender: str):
         self._url = f"{api.host}/v3"
@@ -62,7 +69,7 @@ class SendGrid(Provider):
         self._sender = mailbox(sender)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand over one email, with the attempt's id in its `custom_args`."""
+        """Hand over an email, with the attempt's id in its `custom_args`."""
         name, address = mailbox(message.sender) if message.sender else self._sender
         mail = Mail(
             from_email=Email(address, name or None),
@@ -91,8 +98,8 @@ class SendGrid(Provider):
             return Outcome("unknown", f"SendGrid answered with {answer.status}.")
         return Outcome("accepted", provider_id=answer.headers.get("X-Message-Id"))
 
-    def standing(self) -> list[Standing]:
-        """Ask what the key may do, and whether the sender's domain is authenticated.
+    def account_faults(self) -> list[AccountFault]:
+        """Check the key's permissions, and whether the sender's domain is authenticated.
 
         https://www.twilio.com/docs/sendgrid/api-reference/api-key-permissions
         https://www.twilio.com/docs/sendgrid/api-reference/domain-authentication
@@ -100,32 +107,32 @@ class SendGrid(Provider):
         try:
             scopes, domains = self._get("scopes"), self._get("whitelabel/domains")
         except NoAnswer as error:
-            return [Standing(f"Relay cannot reach SendGrid ({error}).", is_warning=True)]
+            return [AccountFault(f"Relay cannot reach SendGrid ({error}).", is_warning=True)]
         if scopes.status in (401, 403):
             remedy = "Copy SENDGRID_API_KEY anew, or make another: it is shown once."
-            return [Standing(f"SendGrid refuses the key ({scopes.status}).", remedy)]
+            return [AccountFault(f"SendGrid refuses the key ({scopes.status}).", remedy)]
         if scopes.status != OK:
-            return [Standing(f"SendGrid answered with {scopes.status}.", is_warning=True)]
+            return [AccountFault(f"SendGrid answered with {scopes.status}.", is_warning=True)]
         if "mail.send" not in json.loads(scopes.body).get("scopes", ()):
-            return [Standing("The key may not send.", "Give it the scope Mail Send.")]
+            return [AccountFault("The key may not send.", "Give it the scope Mail Send.")]
         return self._unauthenticated(domains)
 
-    def _unauthenticated(self, answer: Answer) -> list[Standing]:
+    def _unauthenticated(self, answer: Answer) -> list[AccountFault]:
         domain = self._sender[1].rpartition("@")[2]
-        if answer.status != OK or not domain:  # the key may not ask
+        if answer.status != OK or not domain:  # the key may not be allowed to ask
             return []
         valid = [str(one.get("domain")) for one in json.loads(answer.body) if one.get("valid")]
         if any(domain == one or domain.endswith(f".{one}") for one in valid):
             return []
         said = f"The domain {domain} of email_from is not authenticated: emails may land in spam."
         remedy = "Set up SPF and DKIM at SendGrid, Settings, Sender Authentication."
-        return [Standing(said, remedy, is_warning=True)]
+        return [AccountFault(said, remedy, is_warning=True)]
 
     def _get(self, path: str) -> Answer:
         return self._wire.send("GET", f"{self._url}/{path}", self._headers)
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Have all that SendGrid keeps of addresses deleted; it does so within days.
+        """Have SendGrid delete all its data about addresses; it does so within days.
 
         https://www.twilio.com/docs/sendgrid/api-reference/recipients-data-erasure-api
         """
@@ -140,23 +147,23 @@ class SendGrid(Provider):
         return []
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """Post what the SDK has built. Raises NoAnswer.
+        """Post a body from the SDK. Raises NoAnswer.
 
-        The SDK's own client opens a connection for each mail, loads the system's certificates for
-        each, and follows a redirect with the API key.
+        The SDK's own client opens a connection for each mail, loads the system's certificates each
+        time, and follows a redirect with the API key.
         """
         data = json.dumps(body).encode()
         return self._wire.send("POST", f"{self._url}/{path}", self._headers, data)
 
 
 def mailbox(sender: str) -> tuple[str, str]:
-    """A sender's name, and its address as it is sent."""
+    """A sender's name, and the address in the form to send."""
     name, address = named_mailbox(sender)
     return name, addresses.email(address).address
 
 
 def judge(status: int, headers: Any) -> Outcome:
-    """The outcome that an error answer of SendGrid's stands for, by its HTTP status and headers.
+    """The outcome for an error answer from SendGrid, by its HTTP status and headers.
 
     https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/errors
     """
@@ -172,7 +179,7 @@ def judge(status: int, headers: Any) -> Outcome:
 
 
 def until_reset(value: str) -> float | None:
-    """Seconds until `value`, the Unix time at which the rate limit ends; an hour at most.
+    """Seconds until `value`, the Unix time at which the rate limit ends; at most an hour.
 
     https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits
     """
@@ -186,8 +193,8 @@ SIGNED_WITHIN = timedelta(days=3)
 
 
 def is_signed(settings: Settings, body: bytes, signature: str, timestamp: str) -> bool:
-    """Whether one of our keys shows that a batch of events comes from SendGrid, and lately. False
-    if malformed.
+    """Whether one of our keys proves that a batch of events comes from SendGrid, and is recent.
+    False if malformed.
 
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features
     """
@@ -201,15 +208,15 @@ def is_signed(settings: Settings, body: bytes, signature: str, timestamp: str) -
 def _fits(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
     try:
         key = EventWebhook(public_key).public_key
-        # Not by its verify_signature, which takes text: a mail server's answer may be in any bytes.
+        # Not by its verify_signature, which takes text: a mail server's answer may have any bytes.
         key.verify(b64decode(signature), timestamp.encode() + body, ec.ECDSA(hashes.SHA256()))
-    except Exception:  # a key of another kind raises what it likes
+    except Exception:  # a key of another kind may raise anything
         return False
     return True
 
 
 def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | None:
-    """The email channel; None where SendGrid is not configured."""
+    """The email channel; None if SendGrid is not configured."""
     if not settings.accounts[CHANNEL]:
         return None
     host = {"host": settings.sendgrid_api_url} if settings.sendgrid_api_url else {}
@@ -221,8 +228,8 @@ PERMANENT, TEMPORARY = "permanent-failure", "temporary-failure"
 # API and its support name the others: https://github.com/sendgrid/sendgrid-nodejs/issues/1032
 ACCOUNT = re.compile(r"quota|credits|suspended|under review|frozen|deactivated|billing")
 # SendGrid's words for why it has dropped an email → (our reason, why the address is suppressed).
-# "Spam Content" and "Invalid SMTPAPI header" are about the email: they say nothing of the address.
-# https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event#dropped
+# "Spam Content" and "Invalid SMTPAPI header" are about the email: they say nothing about the
+# address. https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event#dropped
 DROPPED = (
     (r"bounced", "an email to this address has bounced before", stops.BOUNCE),
     (r"unsubscribed", "the person has unsubscribed", stops.UNSUBSCRIBED),
@@ -241,12 +248,12 @@ class Verdict(NamedTuple):
     reason: str = ""
     suppress: str = ""
     lifts: str = ""
-    code: str = ""  # instead of SendGrid's
+    code: str = ""  # replaces SendGrid's
 
 
 def _bounce(event: dict[str, Any]) -> Verdict:
     code = matched(_CODE, event.get("status"))
-    passes = event.get("type") == "blocked" or code.startswith("4")  # whatever the type says
+    passes = event.get("type") == "blocked" or code.startswith("4")  # even if the type is another
     state = TEMPORARY if passes else PERMANENT
     if code.endswith(".2.2"):
         return Verdict(state, "The email bounced: the mailbox is full.")
@@ -294,17 +301,17 @@ def read(body: bytes) -> list[Any]:
 
 
 def whole(digits: str) -> int | None:
-    """A whole number; None for one that Python refuses to read for its length."""
+    """A whole number; None if it is too long for Python to read."""
     return int(digits) if len(digits) < 32 else None
 
 
 def parse_receipts(events: Sequence[Any]) -> list[Receipt]:
-    """The receipts in a batch of events, leaving out the malformed and those that say nothing new.
+    """The receipts in a batch of events, without malformed ones and those that say nothing new.
 
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
     """
     receipts = [one for event in events if isinstance(event, dict) and (one := _receipt(event))]
-    # As it happened: who unsubscribed and came back is not stopped.
+    # In order of time: a person who unsubscribed and came back is not stopped.
     return sorted(receipts, key=lambda one: one.happened_at.timestamp() if one.happened_at else 0)
 
 
@@ -319,7 +326,7 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
         return None
     judged = judge(event)
     address = ""
-    # A delayed bounce names only this. People may resubscribe from any email with the link.
+    # A delayed bounce names only the address. People may resubscribe from any email with the link.
     is_of_address = not (attempt_id or provider_id) and judged.state in FAILED and not judged.code
     if is_of_address or judged.lifts:
         address = addresses.email(event.get("email")).address
@@ -340,12 +347,12 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
 
 
 def moment(timestamp: object) -> datetime | None:
-    """When something happened, as SendGrid writes it: in whole seconds of Unix time."""
+    """The time of an event, from SendGrid's whole seconds of Unix time; None if invalid."""
     if type(timestamp) is not int or not 0 < timestamp < _FAR_OFF:
         return None
     return datetime.fromtimestamp(timestamp, UTC)
 
 
 def matched(pattern: re.Pattern[str], value: object) -> str:
-    """The text, if it matches the pattern as a whole; else empty."""
+    """The text, if the whole of it matches the pattern; else empty."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""

@@ -1,4 +1,4 @@
-"""SMS through Twilio: sending, looking up, deleting, receipts, and what people text back.
+"""SMS through Twilio: sending, looking up, deleting, receipts, and people's replies.
 
 https://www.twilio.com/docs/messaging/api/message-resource
 """
@@ -23,11 +23,11 @@ from twilio.rest import Client
 
 from relay.channels.base import (
     LONGEST_WAIT,
+    AccountFault,
     Found,
     Inbound,
     Outcome,
     Provider,
-    Standing,
     not_answered,
     unlisted,
 )
@@ -39,7 +39,7 @@ from relay.rules.receipts import Receipt
 from relay.rules.statuses import OURS
 
 CHANNEL = "sms"
-# Error code → (what it is, in plain words). https://www.twilio.com/docs/api/errors
+# Error code → its meaning, in plain words. https://www.twilio.com/docs/api/errors
 PERMANENT = {
     21211: "Twilio does not know this phone number.",
     21408: "The Twilio account may not text this country.",
@@ -52,16 +52,16 @@ PERMANENT = {
     30007: "The network has filtered the text as spam.",
 }
 OPTED_OUT = 21610
-STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START takes it back
-CALLBACK = 21609  # the address for receipts that each text names
-# Our account, sender or settings, not this message.
+STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START cancels it
+CALLBACK = 21609  # the callback address for receipts, which each text names
+# Faults of our account, sender or settings, not of this message.
 SENDER, SERVICE = {21212, 21603, 21606, 21659, 21660, 21661}, {21703, 21704, 21705, 21712}
 OPERATOR = {20003, 20403, 30002, CALLBACK} | SENDER | SERVICE
 TRANSIENT = {20429, 21611, 30001, 30036}
 
 
 def judge(status: int, code: int | None, wait: float | None = None) -> Outcome:
-    """The outcome that an error answer of Twilio's stands for: HTTP status, code, seconds to wait.
+    """The outcome for an error answer from Twilio: HTTP status, code, seconds to wait.
 
     https://www.twilio.com/docs/api/errors
     """
@@ -89,7 +89,7 @@ STATES = {
     "sent": "sent",
     "delivered": "delivered",
     "read": "delivered",
-    "undelivered": "temporary-failure",  # these three by their error code
+    "undelivered": "temporary-failure",  # these three depend on the error code
     "failed": "temporary-failure",
     "canceled": "temporary-failure",
 }
@@ -101,7 +101,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def parse_receipts(form: Mapping[str, str], attempt_id: str) -> list[Receipt]:
-    """The receipt in a status callback; none where it has no status.
+    """The receipt in a status callback; none if it has no status.
 
     https://www.twilio.com/docs/messaging/guides/outbound-message-status-in-status-callbacks
     """
@@ -136,7 +136,7 @@ CONFIRMED = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE"
 
 
 def parse_inbound(form: Mapping[str, str]) -> Inbound:
-    """An inbound text. A service with keywords of its own says in OptOutType what one means.
+    """Read an inbound text. A service with its own keywords gives their meaning in OptOutType.
 
     https://www.twilio.com/docs/messaging/guides/webhook-request
     """
@@ -144,7 +144,7 @@ def parse_inbound(form: Mapping[str, str]) -> Inbound:
     is_bare = "".join(c for c in words.upper() if c.isalnum() or c.isspace()).strip() in CONFIRMED
     return Inbound(
         form.get("MessageSid", ""),
-        # Twilio's other channels write their name before it, as in whatsapp:+447700900001.
+        # Twilio's other channels put their name first, as in whatsapp:+447700900001.
         form.get("From", "").rpartition(":")[2],
         words.replace("\0", ""),
         meant or replies.keyword(words),
@@ -170,18 +170,18 @@ def number(written: str) -> int:
 
 
 def _id(written: str) -> str:
-    """A word or id as Twilio and we make them; empty for what is none."""
+    """A word or id in the form that Twilio and we use; empty for anything else."""
     return written if _ID.fullmatch(written) else ""
 
 
-VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
+VALIDITY_SECONDS = 4 * 3600  # Twilio drops a text that it cannot hand on within this
 STATUS_PATH = "/callbacks/twilio/status"
-# Twilio calls again, within seconds, where we answered with an error or not at all.
+# Twilio calls again within seconds if we answer with an error or not at all.
 # https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides
 OVERRIDES = "#rc=5&rp=5xx,ct,rt"
-PAGE, PAGES = 100, 10  # texts to one number that are looked through
-SKEW = timedelta(seconds=60)  # Twilio's clock and ours
-OLD = timedelta(minutes=2)  # no page is asked for behind one that goes back this far
+PAGE, PAGES = 100, 10  # the texts to one number that Relay looks through
+SKEW = timedelta(seconds=60)  # between Twilio's clock and ours
+OLD = timedelta(minutes=2)  # the search ends with a page that goes back this far
 
 # The SDK trusts every answer's shape: it raises these for a 2xx that is not a message's JSON.
 UNREADABLE = (TwilioException, ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -197,7 +197,7 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds that this thread's last answer asks to wait: no exception has its headers."""
+        """The seconds that this thread's last answer asks to wait: exceptions lack its headers."""
         wait: float | None = getattr(self._asked, "wait", None)
         return wait
 
@@ -211,7 +211,7 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
         auth: tuple[str, str] | None = None,
         **_: Any,
     ) -> Response:
-        """Make one request over the shared pool, which has its own patience."""
+        """Make a request over the shared pool, which has its own timeouts."""
         if params:
             url = f"{url}?{urlencode(params, doseq=True)}"
         sent = dict(headers or {})
@@ -238,7 +238,7 @@ class Twilio(Provider):
         self._callback = callback
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand over one text, with the attempt's id in its status callback.
+        """Hand over a text, with the attempt's id in its status callback.
 
         https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
         """
@@ -279,7 +279,7 @@ class Twilio(Provider):
         return Found() if nearest is None else found(nearest)
 
     def look(self, provider_id: str) -> Found:
-        """Ask what has become of a text. One that Twilio no longer has is not found.
+        """Ask for the outcome of a text. One that Twilio no longer has is not found.
 
         https://www.twilio.com/docs/messaging/api/message-resource#fetch-a-message-resource
         """
@@ -292,29 +292,29 @@ class Twilio(Provider):
             is_gone = isinstance(error, TwilioRestException) and error.status == 404
             return Found() if is_gone else not_asked(error)
 
-    def standing(self) -> list[Standing]:
-        """Ask for the account itself. One that is suspended or closed sends nothing.
+    def account_faults(self) -> list[AccountFault]:
+        """Check the account itself. A suspended or closed one sends nothing.
 
         https://www.twilio.com/docs/iam/api/account#fetch-an-account-resource
         """
         try:
             account = self._client.api.v2010.accounts(self._client.account_sid).fetch()
         except NoAnswer as error:
-            return [Standing(f"Relay cannot reach Twilio ({error}).", is_warning=True)]
+            return [AccountFault(f"Relay cannot reach Twilio ({error}).", is_warning=True)]
         except TwilioRestException as error:
             if error.status not in REFUSES_US:
-                return [Standing(f"Twilio answered with {error.status}.", is_warning=True)]
+                return [AccountFault(f"Twilio answered with {error.status}.", is_warning=True)]
             said = f"Twilio refuses the account ({error.code or error.status})."
             copied = (
                 "Copy TWILIO_ACCOUNT_SID, which begins with AC, and its token from the console."
             )
-            return [Standing(said, copied)]
+            return [AccountFault(said, copied)]
         if account.status in (None, "active"):
             return []
-        return [Standing(f"Twilio calls the account {account.status}: it sends nothing.")]
+        return [AccountFault(f"Twilio calls the account {account.status}: it sends nothing.")]
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Delete the texts themselves, number and words. It is no failure if one does not exist.
+        """Delete the texts themselves, number and words. It is not a failure if one is gone.
 
         https://www.twilio.com/docs/messaging/api/message-resource#delete-a-message-resource
         """
@@ -334,7 +334,7 @@ class Twilio(Provider):
         return ""
 
     def _listed(self, address: str, since: datetime) -> Iterator[Any]:
-        """The texts to a number, by whole pages: what is queued has no `date_sent` to sort by."""
+        """Yield the texts to a number, by whole pages: queued ones have no `date_sent` to sort."""
         page = self._client.messages.page(to=address, page_size=PAGE)
         for _ in range(PAGES):
             texts = list(page)
@@ -347,7 +347,7 @@ class Twilio(Provider):
 
 
 def not_asked(error: Exception) -> Found:
-    """Nothing is known: Twilio could not be asked, or its answer not be read."""
+    """Nothing is known: Relay could not ask Twilio, or could not read its answer."""
     why = error if isinstance(error, NoAnswer) else kind(error)
     return Found(failed=f"Relay could not ask Twilio ({why}).")
 
@@ -360,7 +360,7 @@ def found(text: Any) -> Found:
 
 
 def _is(text: Any, message: Message) -> bool:
-    """Whether a text of Twilio's list has a message's words. A trial account puts some before."""
+    """Whether a text in Twilio's list has a message's words. A trial account puts some before."""
     sought, body = folded(message.text), folded(text.body or "")
     before = body.removesuffix(sought)
     return (
@@ -373,12 +373,12 @@ def _is(text: Any, message: Message) -> bool:
 
 
 def age(text: Any, since: datetime) -> timedelta:
-    """How long after `since` a text of Twilio's list was made."""
+    """The time from `since` until a text in Twilio's list was made."""
     return (text.date_created or text.date_sent) - since  # type: ignore[no-any-return]
 
 
 def folded(text: str) -> str:
-    """The letters and digits of a text, to compare by: Twilio may change spaces, quotes and dashes.
+    """The letters and digits of a text, to compare: Twilio may change spaces, quotes and dashes.
 
     https://www.twilio.com/docs/messaging/services/smart-encoding-char-list
     """
@@ -386,7 +386,7 @@ def folded(text: str) -> str:
 
 
 def kind(error: Exception) -> str:
-    """A page's HTTP status, else the type of an error: never its text, which may quote a number."""
+    """A page's HTTP status, else an error's type: never its text, which may quote a number."""
     answer = error.args[-1] if error.args else None
     return str(answer.status_code) if isinstance(answer, Response) else type(error).__name__
 
@@ -394,19 +394,19 @@ def kind(error: Exception) -> str:
 def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: str) -> bool:
     """Whether a callback is Twilio's: signed over the exact public URL and every field.
 
-    By any of the account's tokens: while one is changed Twilio signs with the old one. Whether with
-    the overrides, which no request shows, it does not say.
+    Any of the account's tokens counts: during a change Twilio signs with the old one. It may or may
+    not sign the overrides, which no request shows: it does not say.
     https://www.twilio.com/docs/usage/security#validating-requests
     """
     tokens = (settings.twilio_auth_token, *settings.former_twilio_auth_token)
     try:
         return any(
-            by.validate(asked, form, signature)  # which forgets a ? that has nothing behind it
+            by.validate(asked, form, signature)  # it drops a ? with nothing after it
             or compare(by.compute_signature(asked, form), signature)
             for by in map(RequestValidator, filter(None, tokens))
             for asked in (url, url + OVERRIDES)
         )
-    except ValueError:  # a host that is none
+    except ValueError:  # a host that is not valid
         return False
 
 
@@ -420,12 +420,12 @@ def client(settings: Settings, wire: HttpClient) -> Client:
 
 
 def callback(settings: Settings) -> str:
-    """The URL for receipts that each message names; empty where Twilio could not reach it."""
+    """The URL for receipts that each message names; empty if Twilio could not reach it."""
     return settings.public_url and settings.public_url + STATUS_PATH
 
 
 def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
-    """The SMS channel; None where Twilio is not configured."""
+    """The SMS channel; None if Twilio is not configured."""
     if not settings.accounts[CHANNEL]:
         return None
     by = {"from_": settings.twilio_from or sender}

@@ -178,7 +178,7 @@ def _why_not(db: Database, id_: str, else_: str) -> str:
     from relay.ledger import events, history
 
     with db.read() as connection:
-        is_past = history.holds(connection, id_)
+        is_past = history.ids_with(connection, id_)
         event = events.get_event(connection, id_)
     if event and event.name not in EVENTS:
         return f"Relay does not know the event {event.name} yet."
@@ -236,7 +236,7 @@ def replay_kept(since: datetime, *, is_sure: bool) -> None:
             click.confirm(f"{asked} Relay asks the lab again, and leaves what is old.", abort=True)
         ids = [one.id for one in chosen]
         with db.write() as connection:
-            taken = ledger_replay.take_up_kept(connection, ids)
+            taken = ledger_replay.release_kept(connection, ids)
             audit.write_audit(connection, "cli", "replay", "", f"kept: {taken}")
         click.echo(outcome_in_words(send_kept(config, db, ids)))
 

@@ -1,4 +1,4 @@
-"""For development: `make demo` and `make run`, the lab's simulator and its player, a Redis.
+"""For development: `make demo` and `make run`, a simulator and a player of the lab, a Redis.
 
-Nothing that serves imports it. Begin with `demo`.
+No serving code imports it. Begin with `demo`.
 """

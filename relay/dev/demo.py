@@ -29,7 +29,7 @@ from relay.ledger.database import Database
 from relay.ledger.views import queries
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# The demo takes nothing else from its environment: nothing in there may send, or report, anything.
+# The demo takes only these from its environment: nothing else in it may send, or report, anything.
 _FOR_THE_DEMO = (
     "PATH",
     "LD_LIBRARY_PATH",
@@ -50,7 +50,7 @@ Processes = Mapping[str, subprocess.Popen[bytes]]
 
 
 def main(arguments: list[str]) -> int:
-    """Start, wait, stop. SIGTERM and SIGHUP do as Ctrl-C does."""
+    """Start, wait, stop. SIGTERM and SIGHUP work like Ctrl-C."""
     if arguments not in (["demo"], ["run"]):
         print("usage: python -m relay.dev demo|run", file=sys.stderr)
         return 2
@@ -70,14 +70,14 @@ def main(arguments: list[str]) -> int:
 
 def interrupt_once(_number: int, _frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt on the first stop signal, and ignore any later ones."""
-    for number in _STOPPING:  # once is enough: a second Ctrl-C must not cut the stopping short
+    for number in _STOPPING:  # once is enough: a second Ctrl-C must not interrupt the stop
         signal.signal(number, signal.SIG_IGN)
     print("\nStopping …", flush=True)
     raise KeyboardInterrupt
 
 
 def demo(stack: ExitStack) -> None:
-    """The example events on embedded defaults, whatever the environment names: nothing is sent."""
+    """Play the example events on embedded defaults, ignoring the environment: nothing is sent."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-")))
     environ = {
         **{name: os.environ[name] for name in _FOR_THE_DEMO if name in os.environ},
@@ -112,7 +112,7 @@ def demo(stack: ExitStack) -> None:
 
 
 def run(stack: ExitStack) -> None:
-    """Web and worker on what the environment names; only what it leaves out is embedded."""
+    """Run web and worker on the environment's services; embed only those that it does not name."""
     environ, processes = start_services(stack, {"RELAY_ENV": "development", **os.environ})
     url = f"http://127.0.0.1:{environ['PORT']}"
     print(f"The lab posts to {url}/webhooks/lab")
@@ -125,7 +125,7 @@ def run(stack: ExitStack) -> None:
 def start_services(
     stack: ExitStack, environ: Mapping[str, str]
 ) -> tuple[dict[str, str], Processes]:
-    """Start what is missing, then web and worker; the environment they run in, and they."""
+    """Start missing services, then web and worker; return their environment, and both processes."""
     print("Starting web and worker …", flush=True)
     is_development = environ["RELAY_ENV"] == "development"
     host = "127.0.0.1" if is_development else "0.0.0.0"
@@ -146,13 +146,13 @@ def start_services(
         "worker": stack.enter_context(child_process(WORKER, environ)),
     }
     for process in processes.values():
-        stack.callback(process.terminate)  # all of them first: they stop side by side
+        stack.callback(process.terminate)  # terminate all first: they stop in parallel
     await_ready(f"http://127.0.0.1:{environ['PORT']}/readyz", processes)
     return environ, processes
 
 
 def listening(host: str, port: str) -> socket.socket:
-    """The socket for web, ours from now on: on `port`, else 8000, else any. Raises RelayError."""
+    """The socket for web, ours from here on: on `port`, else 8000, else any. Raises RelayError."""
     for number in (port,) if port else (8000, 0):
         door = socket.socket()
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,7 +170,7 @@ def listening(host: str, port: str) -> socket.socket:
 
 
 def always_open(source: Path, target: Path) -> Path:
-    """A copy of config.toml in which it is always time to send: a demo at night shows all."""
+    """Copy config.toml so that it is always time to send: a demo at night shows everything."""
     window = r'(?m)^(send_window\s*=\s*)(?:"[^"]*"|\[[^]]*\])'
     opened = re.sub(window, r'\1"always"', source.read_text("utf-8"))
     target.write_text(opened, "utf-8")
@@ -179,12 +179,12 @@ def always_open(source: Path, target: Path) -> Path:
 
 @contextmanager
 def serving(app: Any, tls: Any = None) -> Iterator[str]:
-    """The URL of a WSGI app in a thread, silent. `tls` is werkzeug's `ssl_context`."""
+    """Serve a WSGI app silently in a thread; yield its URL. `tls` is werkzeug's `ssl_context`."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
         def log_request(self, *_: object) -> None:
-            """Its requests are no news here."""
+            """Log no requests."""
 
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet, ssl_context=tls)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -198,7 +198,7 @@ def serving(app: Any, tls: Any = None) -> Iterator[str]:
 def child_process(
     command: tuple[str, ...], environ: Mapping[str, str], *passed: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child in a session of its own: Ctrl-C reaches us alone, and we stop it in good order."""
+    """Yield a child in its own session: Ctrl-C reaches only us, and we stop it in good order."""
     process = subprocess.Popen(  # noqa: S603 - ours
         command, env=environ, start_new_session=True, pass_fds=passed
     )
@@ -238,7 +238,7 @@ def fail_if_ended(processes: Processes) -> None:
 
 
 def show(db: Database, shown: set[str]) -> bool:
-    """Print each message that has ended and is not `shown`; whether there is work left."""
+    """Print each message that has ended and is not in `shown`; return whether any work is left."""
     with db.read() as connection:
         is_busy, found = queries.unfinished(connection), queries.messages(connection, limit=1000)
     for row in found:
@@ -259,7 +259,7 @@ def print_notification(row: Mapping[str, Any]) -> None:
 
 
 def say_where(url: str, environ: Mapping[str, str]) -> None:
-    """Say where the desk is, and how to stop."""
+    """Print where the desk is, and how to stop."""
     is_set = environ.get("ADMIN_PASSWORD") or environ.get("ADMIN_PASSWORD_HASH")
     shown = "the one in the environment" if is_set else "development"
     print(f"\nThe admin desk: {url}/   password: {shown}")

@@ -21,7 +21,7 @@ NO_ANSWER = "---"
 
 @dataclass(frozen=True)
 class Post:
-    """One attempt to post an event. `status` is the HTTP status, or why there was none."""
+    """An attempt to post an event. `status` is the HTTP status, or why there was none."""
 
     event: str
     status: str
@@ -42,7 +42,7 @@ def script(
     seed: int | None = None,
     new_kit: bool = False,
 ) -> list[dict[str, Any]]:
-    """What is posted, in order."""
+    """The bodies to post, in order."""
     made = [body for body in bodies for _ in range(times)]
     if shuffle:
         random.Random(seed).shuffle(made)  # noqa: S311 - an order, not a secret
@@ -50,7 +50,7 @@ def script(
 
 
 def with_new_ids(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same story about another kit: each id becomes a new one everywhere."""
+    """These events about another kit: each id becomes a new one everywhere."""
     text = json.dumps(bodies)
     old = {value for body in bodies for key, value in body["data"].items() if key.endswith("_id")}
     for id_ in sorted(old, key=len, reverse=True):
@@ -62,7 +62,7 @@ def with_new_ids(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def play(
     bodies: Sequence[dict[str, Any]], url: str, secret: str = "", *, speed: float = 3600.0
 ) -> Iterator[Post]:
-    """Post each body until it is taken, or the schedule is used up; yield every attempt."""
+    """Post each body until it is accepted, or the schedule is used up; yield every attempt."""
     wire = HttpClient(connections=1)
     headers = {"Content-Type": "application/json", "User-Agent": "relay-simulator"}
     if secret:
@@ -79,7 +79,7 @@ def play(
 def post_event(
     wire: HttpClient, url: str, headers: dict[str, str], body: dict[str, Any], *, last: bool
 ) -> Post:
-    """Post an event to the webhook; return how it was answered, or that it was not."""
+    """Post an event to the webhook; return the answer, or that there was none."""
     try:
         answer = wire.send("POST", url, headers, json.dumps(body).encode())
     except NoAnswer as error:

@@ -18,13 +18,13 @@ from relay.lab.facts import EMAIL, PHONE
 
 _FIRST = ("Jane", "Amir", "Chloe", "David", "Grace", "Oliver", "Priya", "Tom")
 _LAST = ("Smith", "Khan", "Evans", "Okafor", "Brown", "Patel", "Jones", "Wilson")
-# The lab's own examples call one registration by two names, and another is a retest.
+# The lab's own examples use two names for one registration, and another is its retest.
 _SAME = {"1234-5678": "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"}
 _RETESTS = {"5555-6666": "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"}
 
 
 def create_simulator(token: str = "") -> Flask:
-    """The stand-in. A `token` shuts others out."""
+    """Make the stand-in. If `token` is set, it refuses all others."""
     app = Flask(__name__)
 
     @app.before_request
@@ -37,7 +37,7 @@ def create_simulator(token: str = "") -> Flask:
 
     @app.get("/api/test_registration/<id_>/lab_results/")
     def get_results(id_: str) -> Response:
-        """The results of a registration, which are always ready."""
+        """The results of a registration: they are always ready."""
         return jsonify(samples.resources()["lab_results"])
 
     @app.get("/api/<kind>/<id_>", strict_slashes=False)
@@ -49,7 +49,7 @@ def create_simulator(token: str = "") -> Flask:
 
 
 def canonical(id_: str) -> str:
-    """The UUID of whatever a registration is called."""
+    """The UUID of a registration, by any of its names."""
     known = _SAME.get(id_, id_)
     try:
         return str(uuid.UUID(known))
@@ -58,7 +58,7 @@ def canonical(id_: str) -> str:
 
 
 def person(id_: str) -> dict[str, Any]:
-    """A patient or a customer. Numbers are of the range that Ofcom keeps for drama."""
+    """A patient or a customer. Their numbers are in the range that Ofcom reserves for drama."""
     number = uuid.UUID(canonical(id_)).int
     first, last = _FIRST[number % 8], _LAST[number // 8 % 8]
     return {
@@ -88,7 +88,7 @@ def registration(id_: str) -> dict[str, Any]:
 
 
 def order(id_: str) -> dict[str, Any]:
-    """An order of one kit, which is not the registration that the lab's examples call by its id."""
+    """An order of one kit, not of the registration that the lab's examples give the same id."""
     kit, customer = canonical(f"kit of {id_}"), person(id_)
     details = ("id", "first_name", "last_name", EMAIL, PHONE)
     return {

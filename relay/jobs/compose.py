@@ -1,4 +1,4 @@
-"""Composes a claimed message or digest, after asking its rule whether it is still right to send."""
+"""Composes a claimed message or digest, after checking that its rule still wants it sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner, stops
-from relay.rules.addresses import same
+from relay.rules.addresses import address_key
 from relay.rules.expressions import RuleContext, recipient
 from relay.rules.model import ALERT_URGENCY, Case, Ending, Notice, Rule, Step
 from relay.rules.schedule import utc_now
@@ -47,7 +47,7 @@ ASK_SECONDS = 20.0  # for asking the lab about all items: the claim must not lap
 
 
 class Digests:
-    """Composes digests, and moves single messages into them where their rule has a digest now."""
+    """Composes digests, and moves single messages into them if their rule now has a digest."""
 
     def __init__(
         self, config: Config, db: Database, templates: Templates, contexts: ContextBuilder
@@ -58,7 +58,7 @@ class Digests:
         self._contexts = contexts
 
     def message(self, claim: Claim, rule: Rule) -> Message:
-        """A claimed digest as it goes out. Raises NotSent and RenderError."""
+        """Compose a claimed digest. Raises NotSent and RenderError."""
         if not rule.enabled:
             raise NotSent(cancelled_ending("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
@@ -67,8 +67,8 @@ class Digests:
             items = digests.items(connection, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule no longer sends digests.")
-        group = map(same, self._config.policy.staff[rule.to].on(claim.channel))
-        if same(claim.address) not in group:
+        group = map(address_key, self._config.policy.staff[rule.to].on(claim.channel))
+        if address_key(claim.address) not in group:
             self._tell_otherwise(claim, rule, items, "The address is no longer in the group.")
         if not (left := self._still_true(claim, rule, items)):
             raise NotSent(cancelled_ending("The digest has no items left."))
@@ -76,7 +76,7 @@ class Digests:
         return self._templates.message(rule, claim.channel, claim.address, seen)
 
     def let_go(self, claim: Claim, reason: str) -> None:
-        """Let each item of a digest that is cancelled say why it was not sent."""
+        """Record on each item of a cancelled digest why it was not sent."""
         said = f"Its digest was cancelled: {reason}"
         with self._db.write() as connection:
             ids = [item.id for item in digests.items(connection, claim.id)]
@@ -99,7 +99,7 @@ class Digests:
     def _still_true(
         self, claim: Claim, rule: Rule, items: Sequence[Item]
     ) -> list[Mapping[str, Any]]:
-        """The names of each item that is still true. The others are taken out and say why."""
+        """The names of each item that is still true. The others are removed, with the reason."""
         left: list[Mapping[str, Any]] = []
         out, broken = {}, {}
         ends = time.monotonic() + ASK_SECONDS
@@ -120,9 +120,9 @@ class Digests:
         return left
 
     def _context(self, item: Item, ends: float) -> RuleContext:
-        """An item as the lab has it now; as it was before, where the lab cannot be asked in time.
+        """An item's context by the lab's current facts; by older ones if it cannot answer in time.
 
-        One kit that the lab does not answer for must not hold up the others.
+        A kit about which the lab does not answer must not hold up the others.
         """
         is_old = self._contexts.are_old(item.event_name, item.facts, item.facts_at)
         if is_old and time.monotonic() < ends:
@@ -140,7 +140,7 @@ class Digests:
         return self._contexts.of_message(item, known)
 
     def _tell_otherwise(self, claim: Claim, rule: Rule, items: Sequence[Item], reason: str) -> None:
-        """Plan a digest's items by the rule as it is now, and cancel it. Raises NotSent."""
+        """Plan a digest's items again by the rule as it is now, and cancel it. Raises NotSent."""
         instead = {
             item.event_id: self._replan(claim.channel, rule, item)
             for item in items
@@ -166,7 +166,7 @@ class Digests:
 
 
 def rule_now(config: Config, name: str, role: str) -> tuple[Rule | None, str]:
-    """The rule of a message to a role as it is now; or none, and why it is not that message's."""
+    """The current rule of a message to a role; or None, and why that message has none."""
     rule = config.by_name.get(name)
     if rule is None:
         return None, f"Its rule, {name}, is no longer in config.toml."
@@ -189,7 +189,7 @@ def render(
 
 
 def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
-    """Why a digest no longer has an item. Raises RenderError."""
+    """Why an item no longer belongs in its digest; empty if it does. Raises RenderError."""
     if item.event_name != rule.event:
         return "Its rule is now for another event."
     return planner.last_objection(rule, context, utc_now())
@@ -209,7 +209,7 @@ class Composer:
         self._alerts = AlertTemplates(templates, config.clinic.record())
 
     def message(self, claim: Claim) -> Message:
-        """A claimed message as it goes out. Raises NotSent, RenderError and LabError."""
+        """Compose a claimed message. Raises NotSent, RenderError and LabError."""
         try:
             return self._message(claim)
         except NotSent as error:
@@ -236,7 +236,7 @@ class Composer:
         return self._single(claim, rule)
 
     def _answer(self, claim: Claim) -> Message:
-        """A person's own words to somebody who had texted us. Raises NotSent outside the window."""
+        """A person's own answer to somebody who texted us. Raises NotSent outside the window."""
         policy, moment = self._config.policy, utc_now()
         opening = policy.send_window.next_open(moment, policy.zone, policy.bank_holidays)
         if opening > moment and claim.urgency < ALERT_URGENCY:
@@ -246,14 +246,14 @@ class Composer:
         return Message(claim.channel, claim.address, **claim.content)
 
     def _require_unheld(self, claim: Claim) -> None:
-        """Let a message wait while a case holds those of its kit. Raises NotSent."""
+        """Make a message wait while a case holds those of its kit. Raises NotSent."""
         with self._db.read() as connection:
             case_id = replies.held_by(connection, claim.subject)
         if case_id:
             raise NotSent(held_ending(case_id))
 
     def _rule(self, claim: Claim) -> Rule:
-        """A message's rule as it is now. Raises NotSent while it is gone or writes to others."""
+        """A message's rule as it is now. Raises NotSent if it is gone or writes to others."""
         rule, reason = rule_now(self._config, claim.rule, claim.role)
         if rule:
             return rule
@@ -261,13 +261,13 @@ class Composer:
         raise NotSent(waiting_ending(reason, WAITS_FOR_RULE, case))
 
     def _alert(self, claim: Claim) -> Message:
-        """An alert by its template; in plain words where that is broken: it must go out."""
+        """An alert by its template, or in plain words if that is broken: it must go out."""
         with self._db.read() as connection:
             found = cases.get_case(connection, claim.case_id) if claim.case_id else None
             open_kinds = cases.open_kinds(connection) if found else {}
             if found and found["closed_at"] and cases.had_to_wait(connection, claim.id):
                 found = self._opened_since(connection, found)
-        if found is None:  # planned by the release before, which made the words there and then
+        if found is None:  # planned by the previous release, which wrote the words when it planned
             return Message(claim.channel, claim.address, **(claim.content or {}))
         kind, subject, reason = found["kind"], found["subject"], found["reason"]
         link = alerts.link(self._config.policy, found["id"])
@@ -287,7 +287,7 @@ class Composer:
 
     @staticmethod
     def _opened_since(connection: Connection, closed: Mapping[str, Any]) -> dict[str, Any]:
-        """The oldest open case of a kind that has opened after one. Raises NotSent."""
+        """The oldest open case of a kind that opened after `closed`. Raises NotSent."""
         for case in cases.open_cases(connection, closed["kind"], None):
             if case["opened_at"] >= closed["opened_at"]:
                 return dict(case)
@@ -306,9 +306,9 @@ class Composer:
                 known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
         if is_unsure:
             try:
-                facts = self._contexts.of_lately(claim, may_ask=claim.may_ask, anew=must_ask)
+                facts = self._contexts.recent_facts(claim, may_ask=claim.may_ask, anew=must_ask)
             except NotReady as error:
-                # The rule may not want it any more by what the lab says; else the lab may catch up.
+                # By the lab's facts the rule may no longer want it; else the lab may catch up.
                 if isinstance(error.facts, Facts):
                     context = self._contexts.of_message(replace(claim, facts=error.facts), known)
                     self._require_wanted(rule, context)
@@ -321,7 +321,7 @@ class Composer:
         return render(self._templates, rule, claim, context)
 
     def _require_still_true(self, claim: Claim, rule: Rule, context: RuleContext) -> Claim:
-        """Ask the rule again: it may have changed since the plan, and so may the facts."""
+        """Check it with the rule again: the rule and the facts may have changed since the plan."""
         self._require_wanted(rule, context)
         if claim.channel not in rule.ways:
             raise self._other_way(claim, rule, context)
@@ -336,8 +336,8 @@ class Composer:
         current = [notice.address for notice in notices if notice.address]
         if claim.kind == RESENT and current:
             return self._redirected(claim, current)
-        if claim.address and same(claim.address) in map(same, current):
-            if claim.stopped_by:  # asked here: who has stopped an old address may have another now
+        if claim.address and address_key(claim.address) in map(address_key, current):
+            if claim.stopped_by:  # asked only here: their address may have changed since a stop
                 raise NotSent(stopped_ending(claim.channel, claim.stopped_by))
             return claim
         if any(notice.waits_for == WAITS_FOR_ORDER for notice in notices):
@@ -352,9 +352,7 @@ class Composer:
         raise NotSent(cancelled_ending("The recipient now has another address."))
 
     def _redirected(self, claim: Claim, current: Sequence[str]) -> Claim:
-        """A repeat, to the address that its recipient has now. Raises NotSent where that is
-        stopped.
-        """
+        """A repeat, to its recipient's current address. Raises NotSent if that is stopped."""
         address = claim.address if claim.address in current else current[0]
         with self._db.write() as connection:
             source = attempts.redirect(connection, claim, address)
@@ -363,7 +361,7 @@ class Composer:
         return replace(claim, address=address)
 
     def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
-        """Plan a message anew on its rule's channels, since it no longer uses this one."""
+        """Plan a message again on its rule's channels, since the rule no longer uses this one."""
         policy = self._config.policy
         made = planner.first_choice(rule, context, policy, utc_now())
         with self._db.write() as connection:
@@ -377,13 +375,13 @@ class Composer:
 
     @staticmethod
     def _require_wanted(rule: Rule, context: RuleContext) -> None:
-        """Ask a rule whether it still wants its message sent."""
+        """Raise NotSent if a rule no longer wants its message sent."""
         if objection := planner.last_objection(rule, context, utc_now()):
             raise NotSent(cancelled_ending(objection))
 
 
 class NotSent(Exception):
-    """A message must not go out, or not now. `ending` is what becomes of it."""
+    """A message must not go out, or not now. `ending` is its new state."""
 
     def __init__(self, ending: Ending):
         super().__init__(ending.reason)
@@ -407,7 +405,7 @@ def postponed_ending(seconds: float) -> Ending:
 
 
 def waiting_ending(reason: str, waits_for: str, case: Case | None = None) -> Ending:
-    """The ending of a message that waits for something to be put right, and the case about it."""
+    """The ending of a message that waits until something is put right, with the case about it."""
     return Ending(
         "rejected",
         "scheduled",
@@ -420,13 +418,13 @@ def waiting_ending(reason: str, waits_for: str, case: Case | None = None) -> End
 
 
 def held_ending(case_id: str) -> Ending:
-    """The ending of a message to somebody whose number may be another's, until that is settled."""
+    """The ending of a message to somebody whose number may be another's, until a person decides."""
     reason = "Somebody has answered that this kit's number is wrong: it waits for a person."
     return replace(waiting_ending(reason, WAITS_FOR_PERSON), case_id=case_id)
 
 
 def ask_lab_ending() -> Ending:
-    """The ending of a message about which the lab has to be asked, in a lane of its own."""
+    """The ending of a message that waits for an answer from the lab, in a lane of its own."""
     reason = "Relay asks the lab about this kit again before it goes out."
     return replace(waiting_ending(reason, WAITS_FOR_LAB), status="created")
 

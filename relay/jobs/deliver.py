@@ -1,4 +1,4 @@
-"""Delivers one message: composes it, hands it to its channel, and commits the outcome."""
+"""Delivers a message: composes it, hands it to its channel, and commits the outcome."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Deliverer:
     def _attempt(self, claim: Claim) -> Ending:
         try:
             message = self._composed(claim)
-            # Counted from before the lease is renewed: a worker frozen that long sends nothing.
+            # Counted from before the lease is renewed: a worker that froze so long sends nothing.
             with within(fault_injection.hastened(attempts.LEASE_SECONDS)):
                 self._begin(claim, message)
                 outcome = self._send(message, claim)
@@ -77,7 +77,7 @@ class Deliverer:
             return Ending("rejected", "technical-failure", str(error))
         except LabError as error:
             failures = 1
-            if not isinstance(error, LabAway):  # else nobody counts them
+            if not isinstance(error, LabAway):  # else failures do not count
                 with self._db.read() as connection:
                     failures += attempts.lab_failures(connection, claim)
             patience = self._config.delivery.lab_patience
@@ -97,7 +97,7 @@ class Deliverer:
         return with_fallback(ending, rule.fallback_after) if rule else ending
 
     def _composed(self, claim: Claim) -> Message:
-        """A claim's words, if it is right to send them now. Raises NotSent."""
+        """A claim's words, if it is still right to send them. Raises NotSent."""
         message = self._composer.message(claim)
         if self._channels.lacks_account(message):
             raise NotSent(self._without_account(claim.channel))
@@ -109,13 +109,13 @@ class Deliverer:
         """
         if not attempts.begin(self._db, claim, message.content, self._config.edition):
             with self._db.read() as connection:
-                halt = halts.over(connection, claim.channel, claim.rule)
+                halt = halts.stop_covering(connection, claim.channel, claim.rule)
             stopped = halt and waiting_ending(halt.said, WAITS_FOR_RESUME)
             raise NotSent(stopped or lapsed_ending())
         fault_injection.crash_point("message.before-send")
 
     def _is_refused(self, channel: str) -> bool:
-        """Whether a channel is paused since its provider refuses our account."""
+        """Whether a channel is paused because its provider refuses our account."""
         with self._db.read() as connection:
             paused = pauses.paused(connection)
         return any(row["channel"] == channel and row["cause"] == REFUSED for row in paused)
@@ -131,15 +131,13 @@ class Deliverer:
             return self._channels.send(message, claim.attempt_id)
         except TooLate as error:
             raise NotSent(lapsed_ending()) from error
-        except Exception:  # whatever it was, the provider may have the message
+        except Exception:  # whatever the error, the provider may have the message
             log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
             return Outcome("unknown", "Relay failed while sending this.")
 
 
 def patiently(commit: Callable[[], object]) -> None:
-    """Commit, and try again while the ledger is away: an outcome that is lost cannot be found out
-    anew.
-    """
+    """Commit, and try again while the ledger is away: a lost outcome cannot be found out again."""
     for seconds in FINISH_DELAYS:
         try:
             commit()
@@ -156,7 +154,7 @@ def lapsed_ending() -> Ending:
 
 
 def with_fallback(ending: Ending, patience: timedelta) -> Ending:
-    """The ending of a message that is to arrive within that time, if its rule says so."""
+    """The ending of a message that must arrive within `patience`, if its rule says so."""
     is_out = ending.outcome == "accepted"
     return replace(ending, fallback_in=patience.total_seconds()) if is_out else ending
 
@@ -164,9 +162,9 @@ def with_fallback(ending: Ending, patience: timedelta) -> Ending:
 def handed_over_ending(
     claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None
 ) -> Ending:
-    """The ending of a message that was handed over, by the provider's answer."""
+    """The ending of a message that was handed over, according to the provider's answer."""
     if outcome.result == "rejected":
-        if pause and pause.cause == REFUSED:  # whatever was refused with it, it is kept
+        if pause and pause.cause == REFUSED:  # it is kept, whatever else was refused with it
             outcome = replace(outcome, permanent=False, operator=True)
         return replace(refused_ending(claim, outcome), pause=pause, answered=bool(outcome.code))
     accepted = outcome.result == "accepted"
@@ -184,11 +182,11 @@ def handed_over_ending(
 
 
 def lab_failed_ending(error: LabError, patience: timedelta, failures: int, claim: Claim) -> Ending:
-    """The ending of a message about which the lab has to be asked again first, after so many
-    `failures` of the lab, with this one.
+    """The ending of a message that waits until Relay asks the lab again, after this many `failures`
+    of the lab, including this one.
 
-    They use up none of its tries. Where they are its own kit's alone, it is given up once they have
-    lasted for `patience`, as an event is.
+    They use none of its tries. If they concern its own kit alone, Relay gives it up once they have
+    lasted for `patience`, as with an event.
     """
     reason = f"{error} Relay has to ask the lab again before this goes out."
     waiting = replace(ask_lab_ending(), reason=reason, code=LAB_FAILED)
@@ -203,7 +201,7 @@ def lab_failed_ending(error: LabError, patience: timedelta, failures: int, claim
 
 
 def refused_ending(claim: Claim, outcome: Outcome) -> Ending:
-    """The ending of a message that surely did not go out: a failure, or another try later."""
+    """The ending of a message that certainly did not go out: a failure, or another try later."""
     if outcome.permanent:
         return Ending(
             "rejected",
@@ -212,7 +210,7 @@ def refused_ending(claim: Claim, outcome: Outcome) -> Ending:
             code=outcome.code,
             suppress=outcome.suppress,
         )
-    if outcome.operator:  # no fault of this message: it is kept for as long as it takes
+    if outcome.operator:  # not this message's fault: it is kept for as long as it takes
         return Ending(
             "rejected",
             "created",

@@ -1,6 +1,6 @@
-"""Writes a message that waits as it would be written now, for whoever decides about it.
+"""Writes a waiting message as it would be written now, for the person who decides about it.
 
-It goes by what the ledger has: the lab is not asked, and nothing is kept.
+It uses the ledger's facts: it does not ask the lab, and keeps nothing.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ LACKS = (
 
 @dataclass(frozen=True)
 class Draft:
-    """A message as it would be written now, whole and with what is personal masked; or why Relay
+    """A message as it would be written now, in full and with personal data masked; or why Relay
     cannot write it.
 
-    `objection` says why it would not go out all the same, `caution` why it may read differently.
+    `objection` says why it would still not go out, `caution` why it may read differently.
     """
 
     whole: Message | None = None
@@ -46,7 +46,7 @@ class Draft:
 
 
 def write(connection: Connection, config: Config, templates: Templates, held: Held) -> Draft:
-    """A message that waits, by its rule, its template and the lab's facts as Relay has them."""
+    """A waiting message, by its rule, its template and the lab's facts as Relay has them."""
     rule, reason = rule_now(config, held.rule, held.role)
     if rule is None:
         return Draft(wrong=reason)
@@ -69,24 +69,24 @@ def write(connection: Connection, config: Config, templates: Templates, held: He
 
 
 def lacking(templates: Templates, rule: Rule, held: Held) -> str:
-    """That Relay will ask the lab for what it has not kept; empty where it has all that is read."""
+    """A caution that Relay will ask the lab for facts that it has not kept; empty if it has all."""
     for one in templates.variants(rule):
         if any(templates.faults(one.template, (held.channel,), held.event_name)):
-            return ""  # it cannot be rendered: that says what is wrong with it
+            return ""  # it cannot be rendered: the error says what is wrong with it
         if held.facts.lacks(templates.fields(one.template, (held.channel,))):
             return LACKS
     return ""
 
 
 def objection_to(rule: Rule, config: Config, held: Held, context: RuleContext) -> str:
-    """Why a message would not go out, released now; empty when it would. Raises RenderError."""
+    """Why a message would not go out if released now; empty if it would. Raises RenderError."""
     if held.stopped_by:
         return stops.reason(held.stopped_by, held.channel)
     return planner.last_objection(rule, context, utc_now())
 
 
 def render_masked(config: Config, templates: Templates, rule: Rule, held: Held) -> Message | None:
-    """The words with whatever is somebody's own masked; None where they cannot be written so."""
+    """The words with all personal data masked; None if they cannot be written so."""
     hidden = replace(
         held,
         address=masks.address(held.address),
@@ -96,5 +96,5 @@ def render_masked(config: Config, templates: Templates, rule: Rule, held: Held) 
     try:
         context = hidden.context(config.clinic.record())
         return render(templates, rule, hidden, context)
-    except (RenderError, ValidationError):  # a mask is no date
+    except (RenderError, ValidationError):  # a mask is not a date
         return None

@@ -23,8 +23,8 @@ from relay.rules.model import Case, Policy
 
 log = get_logger("relay.erase")
 
-ROUNDS = 3  # what workers write meanwhile is erased in the next one
-NOTE_SECONDS = 2.0  # after which it is noted how far a search is
+ROUNDS = 3  # the next round erases what workers write during one
+NOTE_SECONDS = 2.0  # between two notes of how far a search is
 _NAMED = {"notifications": "messages", "events": "events"}
 _ONE = {
     "events": "event",
@@ -47,8 +47,8 @@ OUT_OF_REACH = (
 
 @dataclass(frozen=True)
 class Erased:
-    """The result of an erasure: rows changed, rows left all the same, and what the providers have
-    not erased (sentences).
+    """The result of an erasure: rows changed, rows left despite it, and what the providers have not
+    erased (sentences).
     """
 
     counts: Mapping[str, int]
@@ -61,7 +61,7 @@ _NOTHING: Mapping[str, Any] = {"others": (), "names": (), "counts": {}, "texts":
 
 @dataclass
 class SoFar:
-    """The progress of an erasure: what cannot be found out again once it has begun."""
+    """The progress of an erasure: facts that cannot be found out again once it has begun."""
 
     person: Person
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class SoFar:
 
     @classmethod
     def of(cls, asked: Asked) -> SoFar:
-        """The state that the worker before has left, or the state at the start."""
+        """The state that the previous worker left, or the state at the start."""
         known = {**_NOTHING, **(asked.known or {})}
         names = frozenset((first, last) for first, last in known["names"])
         person = Person(key(asked.address), frozenset(known["others"]), names)
@@ -92,12 +92,12 @@ def _nowhere(*_: Any) -> None:
 
 
 def beginning(person: Person) -> Mapping[str, Any]:
-    """What an erasure must know of a person who was found by an id or a name."""
+    """The facts that an erasure needs about a person who was found by an id or a name."""
     return SoFar(person).to_json()
 
 
 def look(db: Database, person: Person, progress: Progress = _nowhere) -> Mapping[str, int]:
-    """Count the rows that have something of somebody, by kind. Changes nothing."""
+    """Count the rows that have personal data of somebody, by kind. Changes nothing."""
     person = personal_data.learn(db, person, progress)
     counts: Counter[str] = Counter()
     for made in personal_data.changes(db, person, progress):
@@ -108,16 +108,16 @@ def look(db: Database, person: Person, progress: Progress = _nowhere) -> Mapping
 def forget(
     db: Database, channels: Channels, policy: Policy, asked: Asked, progress: Progress = _nowhere
 ) -> None:
-    """Erase a person, or go on with it, and keep the outcome in the ledger.
+    """Erase a person, or continue to, and keep the outcome in the ledger.
 
-    Safe to do twice: the second time finds nothing.
+    Safe to repeat: the second time finds nothing.
     """
     so_far = SoFar.of(asked)
     noted = _Noted(db, asked, progress)
     try:
         so_far.person = personal_data.learn(db, so_far.person, noted)
         if is_address(asked.address) and any(map(channels.reaches, deleted_by(asked.address))):
-            so_far.handed.emails.add(asked.address)  # what was blanked it may have still
+            so_far.handed.emails.add(asked.address)  # it may still have what was blanked here
         with db.write() as connection:
             erasures.note(connection, asked, known=so_far.to_json())
         done = _forget(db, channels, asked, so_far, noted)
@@ -133,7 +133,7 @@ def forget(
 
 
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
-    """A case about what an erasure has left; None if that is nothing."""
+    """A case about what an erasure has left; None if it has left nothing."""
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
     reason = " ".join([*left, *done.refused])
     now = datetime.now(UTC)
@@ -142,14 +142,14 @@ def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
 
 
 class _Noted:
-    """Tells the ledger how far a search is, every few seconds, which keeps the lease."""
+    """Notes in the ledger how far a search is, every few seconds, which keeps the lease."""
 
     def __init__(self, db: Database, asked: Asked, shown: Progress):
         self._db, self._asked, self._shown = db, asked, shown
         self._table, self._rows, self._next = "", 0, 0.0
 
     def __call__(self, table: str, rows: int) -> None:
-        """So many more rows of a table were read. Raises Lapsed."""
+        """Count more rows of a table as read. Raises Lapsed."""
         self._rows = rows + (self._rows if table == self._table else 0)
         self._table = table
         self._shown(table, rows)
@@ -186,12 +186,12 @@ def _forget(
 
 
 def deleted_by(address: str) -> list[str]:
-    """The channels whose providers can delete everything that was sent to an address."""
+    """The channels whose providers can delete everything sent to an address."""
     return [channel for channel in sharing(channel_of(address)) if channel in DELETED_BY_ADDRESS]
 
 
 def _words(made: Iterable[Change]) -> Iterator[str]:
-    """A word for each change, as people read it."""
+    """Yield a word for each change, as people read it."""
     for change in made:
         yield _NAMED.get(change.table.name, "other rows")
         if change.is_stopped:
@@ -199,7 +199,7 @@ def _words(made: Iterable[Change]) -> Iterator[str]:
 
 
 def counts_in_words(counts: Mapping[str, int]) -> str:
-    """Counts of rows in a phrase without anything personal: 1 event, 2 messages; or nothing."""
+    """Counts of rows as a phrase without personal data: 1 event, 2 messages; or nothing."""
     return ", ".join(phrases(counts)) or "nothing"
 
 

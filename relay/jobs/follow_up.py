@@ -1,4 +1,4 @@
-"""Follows up messages that failed, or have not arrived in their rule's time: once more, by the
+"""Follows up messages that failed, or did not arrive in their rule's time: by sending again, by the
 rule's fallback, or with a case on the worklist.
 """
 
@@ -25,7 +25,7 @@ from relay.rules.statuses import ALERT, DIGEST, DROPPED, GOES_AGAIN, GONE, OURS
 
 log = get_logger("relay.follow_up")
 
-# A phone that was off, an error nobody knows: worth one more try, later (Twilio 30003, 30008).
+# A phone that was off, or an unknown error: worth one more try, later (Twilio 30003, 30008).
 ONCE_MORE = {"30003", "30008"}
 ONCE_MORE_SECONDS = 1800.0
 
@@ -39,11 +39,11 @@ class FollowUps:
         self._contexts = contexts
 
     def due(self, limit: int) -> list[FollowUp]:
-        """Up to `limit` messages, leased: nobody else gets them for a while."""
+        """Lease up to `limit` messages: nobody else gets them for a while."""
         return followups.lease_follow_ups(self._db, limit)
 
     def follow_up(self, item: FollowUp) -> None:
-        """Follow up one message: send it once more, or reach the person otherwise."""
+        """Follow up one message: send it again, or reach the person another way."""
         fault_injection.crash_point("followup.before-commit")
         if item.waits_for == GOES_AGAIN:
             done = self.go_as_wanted(item)
@@ -63,8 +63,8 @@ class FollowUps:
             return self.reach_otherwise(item)
 
     def goes_once_more(self, item: FollowUp) -> bool:
-        """Send it once more where the phone, or our account, may be on by then, and nothing makes
-        up for it.
+        """Send it again if the phone, or our account, may be on by then, and nothing has replaced
+        it; return whether it goes.
         """
         if item.status != "temporary-failure":
             return False
@@ -77,13 +77,13 @@ class FollowUps:
         return was_off and self._db.transact(followups.try_again, item, ONCE_MORE_SECONDS)
 
     def reach_otherwise(self, item: FollowUp) -> str:
-        """Plan the rule's fallback, or open a case; neither where a later step has overtaken it.
+        """Plan the rule's fallback, or open a case; neither if a later step has overtaken it.
 
-        The answer is a word for the log: `waiting`, `fallback`, `case`, or empty.
+        Return a word for the log: `waiting`, `fallback`, `case`, or empty.
         """
         rule = self._config.by_name.get(item.rule)
         if rule and (why := self.why_overtaken(rule, item)):
-            return self._db.transact(followups.let_be, item, why)
+            return self._db.transact(followups.end_without_action, item, why)
         late = self.why_late(rule, item)
         fallback = () if item.status in GONE and not late else self.plan_fallback(rule, item)
         given = (item, fallback, *self.cases_of(item))
@@ -98,7 +98,7 @@ class FollowUps:
         return f"Nobody reported within {within} that it had arrived: the fallback goes out too."
 
     def why_overtaken(self, rule: Rule, item: FollowUp) -> str:
-        """Why a message is out of date; empty where it is not."""
+        """Why a message is out of date; empty if it is not."""
         step = Step(item.event_name, item.round, item.event_received_at)
         with self._db.read() as connection:
             known = journeys.steps_of_kit(connection, item.event_name, item.subject)
@@ -109,14 +109,14 @@ class FollowUps:
         if rule is None or rule.to != item.role or item.is_fallback or item.unconfirmed:
             return ()
         if item.kind == DIGEST:
-            return ()  # it was planned when the rule had none
+            return ()  # when this was planned, the rule had none
         context = self._contexts.of_message(item)
         return planner.fallback(rule, context, self._config.policy, utc_now())
 
     def cases_of(self, item: FollowUp) -> tuple[Case | None, Case | None]:
-        """The case to open when nobody was reached, and the one when somebody still may be."""
+        """The case to open if nobody was reached, and the one if somebody still may be."""
         if item.kind == ALERT or item.status in GONE:
-            return None, None  # staff who cannot be reached cannot be alerted; it may yet arrive
+            return None, None  # nobody can alert staff who cannot be reached; or it may yet arrive
         if item.status == "technical-failure":
             key = f"{item.rule} {item.channel} {item.reason}"
             broken = self._case("broken", key, item, is_fault=True)

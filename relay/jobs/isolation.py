@@ -1,4 +1,4 @@
-"""Runs work in parts: one that breaks is logged, and does not stop the others."""
+"""Runs work in parts: a part that breaks is logged, and does not stop the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Broken(RelayError):
-    """Parts of the work broke, as the log says. Its cause is what broke first."""
+    """Parts of the work broke, as the log says. Its cause is the first error."""
 
 
 def run_isolated(parts: Mapping[str, Callable[[], T]]) -> list[T]:

@@ -1,4 +1,4 @@
-"""Processes one event: fetches its facts, and commits what the rules make of them."""
+"""Processes an event: fetches its facts, and commits the plan that the rules make of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEVER_ENDED = (
 
 
 class EventProcessor:
-    """Turns a leased event into planned messages, or into a reason why it has to wait."""
+    """Turns a leased event into planned messages, or into a reason why it must wait."""
 
     def __init__(self, config: Config, db: Database, contexts: ContextBuilder):
         self._config = config
@@ -36,8 +36,8 @@ class EventProcessor:
         self._contexts = contexts
 
     def process(self, event: Event) -> Set[str]:
-        """Fetch an event's facts and commit what the rules make of them; or put it back, or hold
-        it. The channels by which messages may be due now.
+        """Fetch an event's facts and commit the rules' plan; or put it back, or hold it. Return the
+        channels by which messages may be due now.
         """
         channels: Set[str] = set()
         if event.leases > LEASES:
@@ -48,18 +48,18 @@ class EventProcessor:
             self._set_aside(event)
             return channels
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
-            # Kept before its name was known, and replayed since: no trying again mends it.
+            # Kept before its name was known, and replayed since: another try cannot help.
             self._hold(event, f"Its data is not valid: {', '.join(bad)}.")
             return channels
         try:
             made, channels = self._plan(event)
         except LedgerUnavailable:
-            raise  # it is leased, and comes back when the lease ends
-        except LabAway as error:  # the lab's pause says when it is tried again
+            raise  # its lease will lapse, and then it comes back
+        except LabAway as error:  # the lab's pause sets the time of its next try
             self._put_back(event, error, 0.0, is_a_try=False)
         except LabError as error:
             self._later(event, error)
-        except Exception:  # a fault of ours: it must not come back every lease for ever
+        except Exception:  # a fault of ours: the event must not come back at every lapse for ever
             log.exception("event broke", id=event.id)
             self._later(event, LabError("Relay failed while processing it."))
         else:
@@ -67,7 +67,7 @@ class EventProcessor:
         return channels
 
     def _plan(self, event: Event) -> tuple[int, Set[str]]:
-        """Plan an event's messages; how many are new, and their channels. Raises LabError."""
+        """Plan an event's messages; return (new ones, their channels). Raises LabError."""
         facts = self._contexts.facts(event.name, event.data, event.facts, has_turn=True)
         fault_injection.crash_point("event.fetched")
         channels: set[str] = set()
@@ -96,7 +96,7 @@ class EventProcessor:
         return len(made), channels
 
     def _later(self, event: Event, error: LabError) -> None:
-        """Try again after a growing delay; after the last one a person has to look."""
+        """Try again after a growing delay; after the last try, hold it for a person."""
         if backoff.is_hopeless(event.tries, self._config.delivery.lab_patience):
             self._hold(event, f"{error} Relay tried {event.tries} times.")
             return
@@ -111,14 +111,14 @@ class EventProcessor:
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
 
     def _set_aside(self, event: Event) -> None:
-        """Leave an event to a person that a newer version has taken, before a rollback."""
+        """Leave to a person an event that a newer version accepted, before a rollback."""
         reason = f"This version of Relay does not know {event.name}. A newer one has taken it."
         case = self._case(event, event.name, event.subject or event.name, reason)
         self._db.transact(events.set_aside, event, reason, case)
         log.error("event held", id=event.id, reason=reason)
 
     def _hold(self, event: Event, reason: str) -> None:
-        """Leave an event to a person."""
+        """Hold an event for a person."""
         kind = EVENTS.get(event.name)
         subject = event.subject or str(event.data.get(kind.id_field if kind else "", ""))
         self._db.transact(

@@ -20,12 +20,12 @@ from relay.rules.schedule import utc_now
 
 log = get_logger("relay.reconcile")
 
-ASK_AGAIN_SECONDS = 120.0  # where the provider could not be asked
-ASKED_FOR = timedelta(hours=6)  # then a person is to find out
+ASK_AGAIN_SECONDS = 120.0  # if the provider could not be asked
+ASKED_FOR = timedelta(hours=6)  # after this a person must find out
 
 
 class Reconciler:
-    """Finds out whether unknown attempts went out, and what became of messages."""
+    """Finds out whether unknown attempts went out, and how messages ended."""
 
     def __init__(self, config: Config, db: Database, channels: Channels):
         self._config = config
@@ -33,7 +33,7 @@ class Reconciler:
         self._channels = channels
 
     def due(self, limit: int) -> list[UnknownAttempt | Overdue]:
-        """Up to `limit` unknown attempts and messages whose receipt is overdue, leased: nobody else
+        """Lease up to `limit` unknown attempts and messages whose receipt is overdue: nobody else
         gets them for a while.
         """
         unknown = unknown_attempts.lease_unknown(self._db, limit)
@@ -41,14 +41,14 @@ class Reconciler:
         return [*unknown, *(receipts.lease_overdue(self._db, asked, left) if left else ())]
 
     def reconcile(self, item: UnknownAttempt | Overdue) -> None:
-        """Find out at its provider what became of a message."""
+        """Ask its provider for the outcome of a message."""
         if isinstance(item, Overdue):
             self.ask(item)
         else:
             self.find(item)
 
     def ask(self, overdue: Overdue) -> None:
-        """Ask for the receipt that has not come; give it up where the provider has none either."""
+        """Ask for an overdue receipt; give it up if the provider has none either."""
         found = self._channels.look(overdue.channel, overdue.provider_id)
         if found.failed:
             log.warning("receipt not asked for", id=overdue.id, reason=found.failed)
@@ -61,7 +61,7 @@ class Reconciler:
             log.warning("receipt not known", id=overdue.id)
 
     def find(self, unknown: UnknownAttempt) -> None:
-        """Find out whether an attempt went out; when that cannot be, do as the rule says."""
+        """Find out whether an attempt went out; if that is impossible, do as the rule says."""
         message = Message(unknown.channel, unknown.address, **(unknown.content or {"text": ""}))
         with self._db.read() as connection:
             taken = unknown_attempts.taken_ids(connection, unknown)
@@ -89,7 +89,7 @@ class Reconciler:
             self.act_on_not_found(unknown)
 
     def ask_again(self, unknown: UnknownAttempt, why: str) -> None:
-        """Ask the provider again later, as it could not be asked; for hours in vain, a person."""
+        """Ask the provider again later, since it did not answer; after some hours, ask a person."""
         log.warning("message not looked for", id=unknown.id, reason=why)
         if utc_now() - unknown.started_at > ASKED_FOR:
             hours = ASKED_FOR.total_seconds() / 3600
@@ -116,7 +116,7 @@ class Reconciler:
         self.leave_to_a_person(unknown, reason)
 
     def leave_to_a_person(self, unknown: UnknownAttempt, reason: str, fault: str = "") -> None:
-        """Stop looking for it and open a case, or one for all of a `fault`: a person has to say
+        """Stop looking for it and open a case, or one for all of a `fault`: a person must say
         whether it went out.
         """
         case = alerts.case(

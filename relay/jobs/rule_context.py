@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from relay.ledger.events import Event, Kit
     from relay.ledger.notifications import WithEvent
 
-MOST_ANSWERS = 500  # that a process remembers, of a few kB each
+MOST_ANSWERS = 500  # in a process's memory, a few kB each
 
 
 class ContextBuilder:
@@ -52,11 +52,11 @@ class ContextBuilder:
     def facts(
         self, name: str, data: Mapping[str, Any], known: Facts, *, has_turn: bool = False
     ) -> Facts:
-        """What the lab says now about an event's kit. Raises LabError, and LabAway; a leased event
-        `has_turn` to ask.
+        """Return the lab's current facts about an event's kit. Raises LabError, and LabAway; a
+        leased event `has_turn` to ask.
 
-        Once it was `known` which kit an event is about, the lab is asked for that: its name may be
-        another's by now.
+        If the `known` facts say which kit an event is about, ask for that one: its name may since
+        belong to another.
         """
         kind = EVENTS[name]
         if kind.resource == REGISTRATION and (id_ := own_id(known, str(data[kind.id_field]))):
@@ -64,10 +64,10 @@ class ContextBuilder:
         wanted = self._wanted[name]
         return self._lab.gather(kind, data, wanted, self._order_of, has_turn=has_turn)
 
-    def of_lately(self, row: WithEvent, *, may_ask: bool, anew: bool) -> Facts | None:
-        """What the lab says about a message's kit: as another message of the event has heard it
-        lately, or by asking where it `may_ask`; None where it may not. `anew` believes no other.
-        Raises LabError.
+    def recent_facts(self, row: WithEvent, *, may_ask: bool, anew: bool) -> Facts | None:
+        """The lab's facts about a message's kit: those that another message of the event fetched
+        recently, or new ones if it `may_ask`; else None. `anew` ignores recent ones. Raises
+        LabError.
         """
         fetch = partial(self.facts, row.event_name, row.event_data, row.facts)
         return self._answers.get(row, fetch if may_ask else None, anew=anew)
@@ -77,19 +77,19 @@ class ContextBuilder:
             return journeys.order_of(connection, registration)
 
     def to_keep(self, name: str, facts: Facts) -> Facts:
-        """The facts that the ledger keeps: without what is sensitive and no rule reads."""
+        """The facts that the ledger keeps: without sensitive fields that no rule reads."""
         return facts.without_unread(self._read[name])
 
     def are_old(self, name: str, facts: Facts, since: datetime) -> bool:
-        """Whether the lab has to be asked again before a message goes by these facts."""
+        """Whether Relay must ask the lab again before a message goes out with these facts."""
         is_old = (datetime.now(UTC) - since).total_seconds() > hastened(FRESH_SECONDS)
         return is_old or facts.lacks(self._read[name])
 
 
 class Answers:
-    """What the lab said about events lately, so that the messages of one ask once between them.
+    """The lab's recent answers about events, so that all messages of an event ask once.
 
-    In memory, since it may be what was erased meanwhile; other workers ask for themselves.
+    Only in memory, since the data may be erased meanwhile; other workers ask for themselves.
     """
 
     def __init__(self) -> None:
@@ -97,8 +97,8 @@ class Answers:
         self._asked: dict[tuple[str, datetime], tuple[Future[Facts], datetime]] = {}
 
     def get(self, row: WithEvent, fetch: Callable[[], Facts] | None, *, anew: bool) -> Facts | None:
-        """The answer about a message's event that is there or under way, if it is not to be `anew`,
-        else what `fetch` gives; None without either. Raises what `fetch` raises.
+        """Return the answer about a message's event that is there or under way, unless it must be
+        `anew`, else that of `fetch`; None without either. Raises what `fetch` raises.
         """
         key, at = (row.event_id, row.facts_at), datetime.now(UTC)
         mine: Future[Facts] | None = None
@@ -125,13 +125,13 @@ class Answers:
 
 
 def own_id(known: Facts, name: str) -> str:
-    """The id of a registration that went by a name when its facts were kept; empty where none."""
+    """The id of a registration that had a name when its facts were kept; empty if none had."""
     registration = known.registration or {}
     return str(registration.get("id") or "") if is_named(registration, name) else ""
 
 
 def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
-    """The resources that the enabled rules for an event name: they have to be fetched."""
+    """The resources that the enabled rules for an event name: Relay must fetch them."""
     named: set[str] = set()
     for rule in config.rules:
         if rule.event == event and rule.enabled:

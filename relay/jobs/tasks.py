@@ -1,6 +1,6 @@
-"""The worker's jobs, wired together: what is due is leased here, and done by the modules beside.
+"""The worker's jobs, wired together: they lease what is due here, and other modules do the work.
 
-Each takes a row that is claimed already, and leaves the ledger saying what came of it.
+Each takes a row that is already claimed, and records the outcome in the ledger.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class Jobs:
         )
         self.reconciler = Reconciler(config, db, self.channels)
         self.follow_ups = FollowUps(config, db, contexts)
-        self._knows_rules = False  # whether what is planned was compared with them
+        self._knows_rules = False  # whether it has compared what is planned with the rules
 
     def process(self, event: Event) -> Set[str]:
-        """Process a leased event; the channels by which messages may be due now. See
+        """Process a leased event; return the channels by which messages may be due now. See
         relay/jobs/process_event.py.
         """
         return self._events.process(event)
@@ -82,16 +82,16 @@ class Jobs:
         self._messages.deliver(claim)
 
     def lease_events(self, limit: int) -> list[Event]:
-        """Lease up to `limit` events that are due; one, as a probe, while the lab is paused."""
+        """Lease up to `limit` due events; while the lab is paused, one as a probe."""
         return events.lease_events(self.db, limit) or self.lab_breaker.lease_probe()
 
     def lease_lapsed(self, limit: int) -> list[Event]:
-        """Lease up to `limit` events whose lease has lapsed: their worker may have gone by them."""
+        """Lease up to `limit` events whose lease has lapsed: one may have ended its worker."""
         return events.lease_events(self.db, limit, lapsed=True)
 
     def claim(self, channel: str, limit: int, *, may_ask: bool = False) -> list[Claim]:
-        """Notifications of a channel that are due, within the day's limit: those that `may_ask` the
-        lab first, or those that need not.
+        """Claim a channel's due notifications, within the day's limit: those that `may_ask` the lab
+        first, or those that need not.
         """
         cap = self._today(channel) if CHANNELS[channel].in_segments else None
         return attempts.claim(self.db, channel, limit, cap, may_ask=may_ask)
@@ -103,16 +103,16 @@ class Jobs:
 
         def case(urgency: int) -> Case:
             reason = DailyLimit(most).reason(urgency)
-            key = f"{began.date()} {reason}"  # a limit that was changed today is told again
+            key = f"{began.date()} {reason}"  # a limit that changed today is reported again
             return alerts.case("limit", key, channel, reason, policy=policy, now=utc_now())
 
         return Cap(most, began, case)
 
     def sweep(self) -> int:
-        """Do the clock's work: lapsed claims, receipts that never came, waiting messages, the day's
+        """Do the timed work: lapsed claims, receipts that never came, waiting messages, the day's
         counts.
 
-        The number of messages that it settled. Raises Broken once all that works is done.
+        Return the number of messages that it settled. Raises Broken after all other parts are done.
         """
         db = self.db
         reached = [*filter(self.channels.reaches, CHANNELS)]
@@ -124,7 +124,7 @@ class Jobs:
             "rules": self._see_to_rules,
             "accounts": partial(waits.resume_channels, db, reached),
             "orders": partial(waits.resume_orders, db),
-            "stops": partial(stop_button.settle, db),
+            "stops": partial(stop_button.apply_stops, db),
             "held": partial(waits.resume_held, db),
             "lab": self.lab_breaker.look,
             "faults": partial(db.transact, faults.recount),
@@ -136,10 +136,10 @@ class Jobs:
         return int(lapsed + given_up)
 
     def _see_to_rules(self) -> None:
-        """Let what is planned wait for its rule where that is gone or writes to somebody else now;
-        let go what waits for a rule that is there.
+        """Make planned messages wait if their rule is gone or now writes to somebody else; release
+        messages that wait for a rule that exists.
         """
-        if not self._knows_rules:  # once a configuration: it reads all that is planned
+        if not self._knows_rules:  # once per configuration: it reads all that is planned
             with self.db.read() as connection:
                 found = waits.planned(connection)
             for planned in found:
@@ -155,22 +155,20 @@ class Jobs:
             self.db.transact(open_case, replace(case, event_id=event_id, count=many))
 
     def purge(self, seconds: float = math.inf) -> int:
-        """Blank what is older than `retention`, for so many seconds at most; how many rows that
-        was.
-        """
+        """Blank rows older than `retention`, for at most `seconds`; return the number of rows."""
         return retention.purge(self.db, self.config.delivery.retention, seconds)
 
     def move_to_history(self, seconds: float = math.inf, after: str = "") -> history.Turn:
-        """Move finished kits to history and delete what has been there for too long, for so many
-        seconds at most, going on behind the event `after`.
+        """Move finished kits to history and delete what has been there too long, for at most
+        `seconds`, going on after the event `after`.
         """
         ends, keep = time.monotonic() + seconds, self.config.delivery.history
         return history.in_turns(self.db, self.quiet, keep, lambda: time.monotonic() < ends, after)
 
     @property
     def quiet(self) -> timedelta:
-        """For how long nothing may have happened to a kit that goes: until then it is blanked, a
-        repeat of its events is another event, the desk's chart has passed it, and no watch looks.
+        """How long a kit must be idle before it moves: by then it is blanked, a repeat of its
+        events is another event, the desk's chart has passed it, and no watch looks.
         """
         delivery = self.config.delivery
         watched = (one.within + BACK for one in self.config.expect)

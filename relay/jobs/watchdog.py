@@ -1,4 +1,4 @@
-"""The watchdog: finds kits that have not come on, and alerts staff. `backfill` asks the lab."""
+"""The watchdog: finds kits that are overdue, and alerts staff. `backfill` asks the lab."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 log = get_logger("relay.watchdog")
 
-BACK = timedelta(days=30)  # a new expectation looks no further back than this before its time
-LOOK_SECONDS = 60.0  # for one look; the rest comes with the next
-SILENT = 3  # so many kits in a row without an answer, and the lab is left alone until the next look
+BACK = timedelta(days=30)  # a new expectation looks no further back than this beyond its own time
+LOOK_SECONDS = 60.0  # for one look; the next one does the rest
+SILENT = 3  # kits in a row without an answer, after which this look leaves the lab alone
 
 
 @dataclass(frozen=True)
 class Look:
-    """A watch that is due, and the time up to which it has looked."""
+    """A watch that is due, and the time up to which it has already looked."""
 
     expected: Expectation
     since: datetime
@@ -43,7 +43,7 @@ class Look:
 
 
 class Watch:
-    """Looks for kits that have not come on, by each [expect.…] of config.toml."""
+    """Looks for kits that are overdue, by each [expect.…] of config.toml."""
 
     def __init__(self, config: Config, db: Database, lab: LabBreaker):
         self._config = config
@@ -64,7 +64,7 @@ class Watch:
         ]
 
     def look(self, look: Look) -> None:
-        """Look at the kits whose time has run out since the last look."""
+        """Look at the kits that have become overdue since the last look."""
         expected = look.expected
         expectations.close_fulfilled(self._db, expected)
         until = reached = utc_now() - expected.within
@@ -77,13 +77,13 @@ class Watch:
             try:
                 why = self.why_missing(expected, kit)
                 silent = 0
-            except LabAway:  # it is asked about none, and that is counted against none
+            except LabAway:  # the lab is asked about none, and that counts against none
                 silent, why = SILENT, None
             except LabError as error:
                 silent += 1
                 why = str(error) if until - kit.at > self._config.delivery.lab_patience else None
             if why is None:
-                reached = min(reached, kit.at)  # it is looked at again the next time
+                reached = min(reached, kit.at)  # the next look includes it again
             elif why:
                 missing.append(self.case_about(expected, kit, why))
         self.alert_staff(expected, missing)
@@ -91,7 +91,7 @@ class Watch:
             expectations.looked(connection, expected.name, reached)
 
     def why_missing(self, expected: Expectation, kit: Kit) -> str | None:
-        """Why a kit has not come on; empty where it has, None where it is not known yet.
+        """Why a kit is overdue; empty if it is not, None if that is not known yet.
 
         Raises LabError.
         """
@@ -101,7 +101,7 @@ class Watch:
             has_come = self._backfill.has_come(expected, kit)
         except (LabError, LedgerUnavailable):
             raise
-        except Exception as error:  # a fault of ours: it must not stop the watch for all others
+        except Exception as error:  # a fault of ours: it must not stop the watch for all other kits
             log.exception("watch broke", id=kit.event_id)
             raise LabError("Relay failed while looking for it.") from error
         if has_come:
@@ -111,7 +111,7 @@ class Watch:
         return "The lab's API does not show it either."
 
     def case_about(self, expected: Expectation, kit: Kit, why: str) -> Case:
-        """The case of a kit that has not come on, and `why` Relay thinks so."""
+        """The case about an overdue kit, and `why` Relay thinks so."""
         day = kit.at.astimezone(self._config.clinic.timezone).strftime("%d %B %Y")
         reason = f"{expected.after} came on {day}, and no {expected.event} since. {why}"
         key = kit.key(expected)

@@ -1,7 +1,7 @@
-"""The lab's API: an event's ids → facts. A webhook is a hint; what this API says decides.
+"""The lab's API: an event's ids → facts. A webhook is only a hint; this API decides.
 
-The token goes to LAB_API_URL and nowhere else: URLs are built from it and an id, `data.url` is
-never followed, and a redirect only to the same scheme, host and port.
+The token goes only to LAB_API_URL: Relay builds URLs from it and an id, never follows `data.url`,
+and follows redirects only to the same scheme, host and port.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from relay.lab.facts import EMAIL, MOBILE, NAMES, PHONE, Facts, differing, resou
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
 _REDIRECTS = (301, 302, 303, 307, 308)
-_OF_A_RESULT = {"id", "name", "value"}  # by one of these fields it is known
+_OF_A_RESULT = {"id", "name", "value"}  # an object with one of these fields is a result
 _MOST_CALLS = 4  # for one answer: the first, and redirects
 _DETAILS = (*NAMES, EMAIL, PHONE)
 _MEANS = {401: "refuses our token", 403: "refuses our token", 404: "does not know this id"}
@@ -46,13 +46,13 @@ class LabClient:
         wanted: frozenset[str],
         order_of: Callable[[str], str | None] | None = None,
     ) -> Facts:
-        """The facts of an event, and of what `wanted` names beyond its own resource.
+        """Fetch the facts of an event, and the resources in `wanted` beyond its own.
 
-        `order_of` gives the order that a registration, by its own id, came with, where the ledger
+        `order_of` gives the order that a registration, by its own id, came with, if the ledger
         knows it. Raises LabError; NotReady while the API contradicts the event.
         """
         own, asks_results = str(data[kind.id_field]), kind.asks == "results"
-        # Before the registration: a status that is read first may be older than the results are.
+        # Before the registration: a status that is read first may be older than the results.
         results = self._results(own) if asks_results else 0
         found, used = self._first(kind, data)
         if asks_results and used != own:
@@ -65,7 +65,7 @@ class LabClient:
         return facts
 
     def _require(self, kind: Kind, data: Mapping[str, Any], facts: Facts, results: int) -> None:
-        """What the row of an event demands. Raises NotReady while the API contradicts it."""
+        """Check what the row of an event demands. Raises NotReady while the API contradicts it."""
         own = facts.order if kind.resource == ORDER else facts.registration
         if not kind.contradiction or not own:
             return
@@ -85,7 +85,7 @@ class LabClient:
         wanted: frozenset[str],
         order_of: Callable[[str], str | None] | None,
     ) -> Facts:
-        """A registration's facts; its order's too where that is known and a rule names it."""
+        """A registration's facts; its order's too if that is known and a rule names it."""
         asked = order_of if wanted & {"order", "customer"} else None
         order_id = asked(str(registration.get("id") or used)) if asked else None
         order = self._get_if_there("order", order_id) if order_id else None
@@ -93,7 +93,7 @@ class LabClient:
         return self._with_patient(Facts(order, registration, customer), wanted)
 
     def _with_registration(self, order: dict[str, Any], wanted: frozenset[str]) -> Facts:
-        """An order's facts; its registration's too when it has just one and a rule names it."""
+        """An order's facts; its registration's too if it has just one and a rule names it."""
         listed = [row["id"] for row in order.get("test_registrations") or () if row.get("id")]
         registration = None
         if wanted & {"registration", "patient"} and len(listed) == 1:
@@ -102,7 +102,7 @@ class LabClient:
         return self._with_patient(facts, wanted) if registration else facts
 
     def _first(self, kind: Kind, data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """The event's resource and the id that found it: its own, or else the one in its `url`."""
+        """Return an event's resource and the id that found it: its own, or that in its `url`."""
         own = str(data[kind.id_field])
         try:
             return self._get(kind.resource, own), own
@@ -126,16 +126,16 @@ class LabClient:
         return unquote(found[2])
 
     def _customer(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Who ordered, from the order itself, filled up from their own record."""
+        """The person who ordered, from the order itself; their own record fills the gaps."""
         embedded = order.get("customer") or {}
         id_ = embedded.get("id") or order.get("customer_id")
         person = resource({**embedded, "id": id_}, "customer") or {}
         return person if _is_whole(person) else self._filled("customer", person)[0]
 
     def _with_patient(self, facts: Facts, wanted: frozenset[str]) -> Facts:
-        """Facts with who takes the test: the registration's own details come before the patient's
-        record. That one is asked though nothing is missing where messages go to the patient, since
-        the two may tell of different people; no trouble with it then keeps news waiting.
+        """Add the person who takes the test: the registration's own details come before the
+        patient's record. If messages go to the patient, Relay asks for that record even if nothing
+        is missing, since the two may be of different people; a failure then does not delay news.
         """
         own = facts.registration or {}
         known = {**own, "id": own.get("patient_id"), PHONE: own.get(MOBILE), "foreign_id": None}
@@ -153,13 +153,13 @@ class LabClient:
     def _filled(
         self, kind: str, person: dict[str, Any]
     ) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        """`person` with what is missing, and the record that it is from, if there is one."""
+        """`person` with gaps filled from their record, and that record, if there is one."""
         record = self._get_if_there(kind, person["id"]) if person.get("id") else None
         found = record or {}
         return {key: person.get(key) or found.get(key) for key in person}, found
 
     def _get_if_there(self, kind: str, id_: str) -> dict[str, Any] | None:
-        """A resource that an event can do without; None when the lab does not know it."""
+        """A resource that an event can do without; None if the lab does not know it."""
         try:
             return self._get(kind, id_)
         except LabError as error:
@@ -168,7 +168,7 @@ class LabClient:
             raise
 
     def _get(self, kind: str, id_: object) -> dict[str, Any]:
-        """A resource. One that does not carry what was asked for is not believed."""
+        """Fetch a resource. Relay rejects an answer with another id than it asked for."""
         found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{segment(id_)}"), kind)
         if found is None:
             raise LabError(_NOT_AS_DOCUMENTED)
@@ -181,8 +181,8 @@ class LabClient:
         return found
 
     def _results(self, id_: str) -> int:
-        """How many results there are, none of an unknown id; of their content only that it is one
-        of results. A list with gaps is an object of PHP's.
+        """The number of results, 0 for an unknown id; checks only that they look like results. PHP
+        sends a list with gaps as an object.
         """
         try:
             found = self._json(f"/api/test_registration/{segment(id_)}/lab_results/")
@@ -232,7 +232,7 @@ class LabClient:
         )
 
     def _onward(self, url: str, answer: Answer) -> str:
-        """Where a redirect leads. Raises LabError unless that is the lab's own: the token stays."""
+        """The target of a redirect. Raises LabError if it is not the lab's own: the token stays."""
         try:
             to = urljoin(url, answer.headers.get("Location", ""))
         except ValueError:
@@ -248,12 +248,12 @@ class LabClient:
 
 
 def _is_whole(person: Mapping[str, Any]) -> bool:
-    """Whether all is known by which somebody is written to."""
+    """Whether all details that are needed to write to somebody are known."""
     return all(person.get(key) for key in _DETAILS)
 
 
 def segment(id_: object) -> str:
-    """An id as one segment of a path. Raises LabError for those that no encoding keeps there."""
+    """An id as one segment of a path. Raises LabError for ids that no encoding can keep there."""
     if id_ in (".", ".."):
         raise LabError("The lab's API cannot be asked for this id.", missing=True)
     return quote(str(id_), safe="")

@@ -21,9 +21,9 @@ LONGEST_NAME = 100
 
 
 class OpaqueId(fields.String):
-    """An id of the lab's: UUID, TRF code, foreign id. It must fit one segment of a path.
+    """An id from the lab: UUID, TRF code, foreign id. It must fit one segment of a path.
 
-    A whole number counts as its digits, and what is around an id and shows nothing goes.
+    A whole number counts as its digits; blank and invisible characters around an id are removed.
     """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -39,7 +39,7 @@ class OpaqueId(fields.String):
 
 
 def moment(written: object, zone: tzinfo) -> datetime | None:
-    """A time of the lab's in `zone`, whose it is where it has no offset; None where it is none."""
+    """A time from the lab in `zone`, which is also that of one without offset; None if invalid."""
     try:
         found = datetime.fromisoformat(plain_text.trimmed(str(written)))
         return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(zone)
@@ -48,7 +48,7 @@ def moment(written: object, zone: tzinfo) -> datetime | None:
 
 
 class Text(fields.String):
-    """A field that is no id: what cannot be read of it is null, and sinks no event."""
+    """A field that is not an id: unreadable text becomes null, and does not fail the event."""
 
     def deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         """The value, as the lab wrote it, or None."""
@@ -61,7 +61,7 @@ class Text(fields.String):
 
 
 class Moment(Text):
-    """A time, by ISO 8601. Without an offset it is the clinic's."""
+    """A time in ISO 8601. Without an offset it is in the clinic's time zone."""
 
     def is_one(self, value: str) -> bool:
         """Whether a text is a time."""
@@ -101,7 +101,7 @@ class RetestData(RegistrationData):
 
 
 ORDER, REGISTRATION = "order", "registration"
-TRF_PREFIX = "lml-"  # in small letters; the lab's own pages leave it out
+TRF_PREFIX = "lml-"  # in small letters; the lab's own pages omit it
 SHIPPING_STATUSES = (
     "awaiting_shipping",
     "manifested",
@@ -113,8 +113,8 @@ SHIPPING_STATUSES = (
     "returned",
     "appointment",
 )
-# The words that the lab's API documents for a field, by the path that a condition reads. An empty
-# field is possible everywhere.
+# The values that the lab's API documents for a field, by the path that a condition reads. Any field
+# may be empty.
 VALUES: Mapping[tuple[str, ...], tuple[object, ...]] = {
     ("registration", "status"): (
         "awaiting_patient",
@@ -131,13 +131,13 @@ VALUES: Mapping[tuple[str, ...], tuple[object, ...]] = {
     ("order", "shipping_status"): SHIPPING_STATUSES,
 }
 
-# Why the lab's API contradicts an event; empty where it does not. Given are the event's own
-# resource as `order` or `registration`, and what its row asks for besides.
+# Why the lab's API contradicts an event; empty if it does not. The argument has the event's own
+# resource as `order` or `registration`, and what its row also asks for.
 Contradiction = Callable[[Mapping[str, Any]], str]
 
 
 def shipping_must_be(*statuses: str) -> Contradiction:
-    """An order's status has to be one of these, empty, or a word that is not documented."""
+    """An order's status must be one of these, empty, or an undocumented word."""
 
     def contradicted(answers: Mapping[str, Any]) -> str:
         status = answers["order"].get("shipping_status")
@@ -149,7 +149,7 @@ def shipping_must_be(*statuses: str) -> Contradiction:
 
 
 def retest_must_name_its_parent(answers: Mapping[str, Any]) -> str:
-    """The new registration exists, and says which one it repeats."""
+    """The new registration must exist, and name the one that it repeats."""
     parent = str(answers["retest"].get("parent_id") or "")
     if is_named(answers["registration"], parent):
         return ""
@@ -157,19 +157,19 @@ def retest_must_name_its_parent(answers: Mapping[str, Any]) -> str:
 
 
 def results_must_be_there(answers: Mapping[str, Any]) -> str:
-    """Only whether there are any: what they say is not looked at."""
+    """There must be results; their content does not matter."""
     return "" if answers["results"] else "The lab has announced results that are not ready yet."
 
 
 def is_named(registration: Mapping[str, Any], name: str) -> bool:
-    """Whether a registration goes by a name: its id, TRF code (also without prefix), foreign id."""
+    """Whether a registration has a name: its id, TRF code (even without prefix) or foreign id."""
     fields = ("id", "trf_code", "short_code", "foreign_id")
     names = {str(registration[key]).casefold() for key in fields if registration.get(key)}
     code = str(registration.get("trf_code") or "").casefold()
     return bool(name) and name.strip().casefold() in names | {code.removeprefix(TRF_PREFIX)}
 
 
-# The rest of an event's `data`, after its id; None where the lab's facts do not prove the event.
+# The rest of an event's `data`, after its id; None if the lab's facts do not prove the event.
 Proof = Callable[[Facts], Mapping[str, Any] | None]
 
 
@@ -186,13 +186,13 @@ def proven_by_registration(facts: Facts) -> Mapping[str, Any] | None:
 
 
 def proven_by_lab_id(facts: Facts) -> Mapping[str, Any] | None:
-    """Return the registration's lab id as event data; None until the lab has given one."""
+    """Return the registration's lab id as event data; None until the lab has assigned one."""
     lab_id = (facts.registration or {}).get("lab_id")
     return {"lab_id": str(lab_id)} if lab_id else None
 
 
 def proven_by_results(facts: Facts) -> Mapping[str, Any] | None:
-    """Facts about results are only gathered once the lab has some, so the status settles it."""
+    """Return {} once the status settles it: facts of results are only gathered if there are any."""
     known = facts.registration or {}
     status, ready = known.get("status"), known.get("results_ready") is True
     return {} if status == "success" or (ready and status != "partial_result") else None
@@ -200,21 +200,21 @@ def proven_by_results(facts: Facts) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class Kind:
-    """An event of the lab's: its schema, whose event it is, where it stands in a journey."""
+    """An event from the lab: its schema, its subject, its place in a journey."""
 
     name: str
     schema: Schema
-    resource: str  # what `id_field` names: ORDER or REGISTRATION
+    resource: str  # the resource that `id_field` names: ORDER or REGISTRATION
     id_field: str
     identity: tuple[str, ...]  # the fields of `data` that make two posts the same event
     stage: str | None = None  # one of STAGES
     happens: str = ""  # the event as a clause: "When …"
-    urgency: int = 0  # higher goes first: in a backlog a later step is known before an earlier one
-    # How `[expect.…]` knows from the API that the event has happened. None: it cannot be known, as
-    # of a sample (the lab does not say when it came) or of a retest (nor what it repeats).
+    urgency: int = 0  # higher goes first: in a backlog later steps are handled before earlier ones
+    # How `[expect.…]` knows from the API that the event has happened. None: it cannot, as for a
+    # sample (the lab does not say when it arrived) or a retest (nor which kit it repeats).
     proof: Proof | None = None
-    # A webhook is only a hint: what the API must not contradict before the event is announced, and
-    # what it is asked for that: "results", "retest".
+    # A webhook is only a hint: how the API may contradict the event before it is announced, and
+    # what Relay asks it for that: "results", "retest".
     contradiction: Contradiction | None = None
     asks: str = ""
 
@@ -306,7 +306,7 @@ def about(resource: str) -> tuple[str, ...]:
     return tuple(name for name, kind in EVENTS.items() if kind.resource == resource)
 
 
-# Why a post of each event was refused: by this it is known in quarantine which event it was.
+# Why a post of each event was refused: from this the quarantine knows which event it was.
 REFUSED = {name: f"The data of {name} is not valid." for name in EVENTS}
 STAGES = ("shipped", "delivered", "registered", "received", "results")
 RETEST = "test_registration.retest"
@@ -315,7 +315,7 @@ RESULTS = "lab_results.complete"
 
 @dataclass(frozen=True)
 class Incoming:
-    """A webhook that Relay accepts. `kind` is None when the lab sent an event we do not know."""
+    """A webhook that Relay accepts. `kind` is None if the lab sent an event we do not know."""
 
     name: str
     data: Mapping[str, Any]
@@ -329,7 +329,7 @@ class Incoming:
 
 
 def name_in(kind: Kind | None, data: Mapping[str, Any]) -> str | None:
-    """What an event's data call its order or registration; an unknown event, by any known id."""
+    """An event's own name for its order or registration; for an unknown event, any known id."""
     kinds = [kind] if kind else EVENTS.values()
     written = (data.get(one.id_field) for one in kinds)
     names = (plain_text.trimmed(str(name)) for name in written if isinstance(name, str | int))
@@ -337,7 +337,7 @@ def name_in(kind: Kind | None, data: Mapping[str, Any]) -> str | None:
 
 
 def parse(raw: bytes) -> Incoming:
-    """The event in a body. Raises Refused: 400 for its form, 422 for a known event's data."""
+    """Read the event in a body. Raises Refused: 400 for its form, 422 for a known event's data."""
     body = strict_json.loads(raw)
     if not isinstance(body, dict):
         raise Refused(400, "The body is not a JSON object.")
@@ -368,7 +368,7 @@ def validate_data(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def unread(kind: Kind, data: Mapping[str, Any]) -> Iterator[str]:
-    """What of an event's data is not there to be read, in sentences without it."""
+    """Yield, in sentences without values, the parts of an event's data that Relay cannot read."""
     for key, field in kind.schema.fields.items() if data else ():  # retention empties them
         if data.get(key) is None and (key in data or isinstance(field, Moment)):
             yield f"The lab sent no {key} that Relay can read, so messages leave it out."
@@ -389,6 +389,6 @@ def identity(name: str, kind: Kind | None, data: Mapping[str, Any]) -> str:
 
 
 def proof(event: str, facts: Facts) -> Mapping[str, Any] | None:
-    """The rest of an event's `data`, after its id; None where the lab's facts do not prove it."""
+    """The rest of an event's `data`, after its id; None if the lab's facts do not prove it."""
     kind = EVENTS.get(event)
     return kind.proof(facts) if kind and kind.proof else None

@@ -1,8 +1,8 @@
-"""What the lab's API may say of a kit: the fields that rules and templates can name, and whose name
-they tell.
+"""The lab API's facts about a kit: the fields that rules and templates can use, and the names of
+people in them.
 
-Shapes are those of the lab's documentation; any field may be null or missing. A field the lab
-left empty is a `Null`: false in a condition, and an error when it is printed.
+The shapes are those in the lab's documentation; any field may be null or missing. A field that the
+lab left empty is a `Null`: false in a condition, and an error when printed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from relay.lab import plain_text
 from relay.lab.plain_text import fold
 
 LONGEST_TEXT = 1000
-MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
+MOST_WORDS = 6  # of a name to search for: each may begin the surname
 LONGEST_KEY = 200
 TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
-# By these names the lab has a person's addresses.
+# The lab's names for the fields with a person's addresses.
 EMAIL, PHONE, MOBILE = "email", "phone_number", "mobile_phone_number"
 NAMES = ("first_name", "last_name")
 BORN = "date_of_birth"
-_COUNTED = frozenset({"quantity"})  # the fields in which a number is meant as one
+_COUNTED = frozenset({"quantity"})  # the fields in which a number is really a number
 
 
 def _texts(names: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), "")
 
 
-# A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
+# A resource's fields. The value is the shape of their content: "" for text, numbers and lists of
 # them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
 SHAPES: dict[str, dict[str, str]] = {
     "order": {
@@ -59,8 +59,8 @@ SHAPES: dict[str, dict[str, str]] = {
         "extra": "?",
     },
 }
-# What few messages need, and nobody should keep unasked: it stays out of the ledger unless a rule's
-# `when` or template reads it.
+# Few messages need these fields, and nobody should keep them unasked: they stay out of the ledger
+# unless a rule's `when` or template reads them.
 SENSITIVE: dict[str, tuple[str, ...]] = {
     "order": ("address",),
     "registration": (BORN, "download_url"),
@@ -72,7 +72,7 @@ RECIPIENT_FIELDS = ("role", *NAMES, EMAIL, PHONE)
 
 
 class Empty(UndefinedError):
-    """An empty field is printed. `path` is how it was asked for, perhaps by some other value."""
+    """An empty field was printed. `path` is how it was reached, perhaps through another value."""
 
     def __init__(self, path: str):
         super().__init__(f"{path} is empty")
@@ -80,7 +80,7 @@ class Empty(UndefinedError):
 
 
 class Null(ChainableUndefined):
-    """An empty field: false, iterates as nothing, equals none, and refuses to be printed."""
+    """An empty field: false, iterates as nothing, equals None, and cannot be printed."""
 
     __slots__ = ()
 
@@ -131,19 +131,19 @@ class Record:
 
 
 def clean_text(value: str) -> str | None:
-    """`value` on one line, without what nobody sees; None when nothing is left."""
+    """`value` on one line, without invisible characters; None if nothing is left."""
     return plain_text.plain(value, LONGEST_TEXT) or None
 
 
 def rows(value: Any, shape: str) -> list[dict[str, Any]] | None:
-    """The objects in a list, or None where the lab sent something else."""
+    """The objects in a list, or None if the lab sent something else."""
     if not isinstance(value, list):
         return None
     return [made for row in value if (made := resource(row, shape))]
 
 
 def clean(value: Any, shape: str) -> Any:
-    """A field's value, or None where the lab sent something of another shape."""
+    """A field's value, or None if the lab sent something of another shape."""
     if not shape:
         return plain(value)
     if shape.endswith("*"):
@@ -162,12 +162,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [item for item in map(plain, value) if item is not None]
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # the lab's JSON may say NaN, a ledger's may not
+        return None  # the lab's JSON may have a NaN, a ledger's may not
     return value if isinstance(value, bool | int | float) else None
 
 
 def resource(value: Any, shape: str) -> dict[str, Any] | None:
-    """The documented fields of one of the lab's objects, each there and clean, or None."""
+    """The documented fields of one of the lab's objects, each present and clean, or None."""
     if not isinstance(value, dict):
         return None
     given = {
@@ -177,7 +177,7 @@ def resource(value: Any, shape: str) -> dict[str, Any] | None:
 
 
 def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
-    """`value` as a template sees it under `name`. What may not be sent counts as empty."""
+    """`value` as a template sees it under `name`. A value that may not be sent counts as empty."""
     if value is None:
         return Null(name=name)
     shapes = SHAPES.get(shape or name, {})
@@ -196,14 +196,14 @@ def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
 
 
 def why_left_out(key: str, value: Any) -> str:
-    """Why messages leave a field out, which anybody may have filled in; empty where they do not."""
+    """Why messages leave a field out, since anybody may have filled it in; empty if they do not."""
     if key in NAMES and value:
         return plain_text.why_no_name(str(value))
     is_link = isinstance(value, str) and "url" not in key and plain_text.has_address(value)
     return "has a link in it" if is_link else ""
 
 
-# What two ways of writing a person's field have in common, where they mean the same.
+# The parts that two spellings of a person's field share if they mean the same.
 _MEANT: dict[str, Callable[[str], Iterable[str]]] = {
     **dict.fromkeys(NAMES, lambda name: plain_text.fold(name).split()),
     BORN: lambda date: (date[:10],),
@@ -213,7 +213,7 @@ _MEANT: dict[str, Callable[[str], Iterable[str]]] = {
 
 
 def differing(registration: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Fields in which a registration and the patient's record differ; names, by every word."""
+    """Fields in which a registration and the patient's record differ; names, if no word agrees."""
     found = []
     for key, meant in _MEANT.items():
         pair = (registration.get(MOBILE if key == PHONE else key), record.get(key))
@@ -225,20 +225,20 @@ def differing(registration: Mapping[str, Any], record: Mapping[str, Any]) -> tup
 
 @dataclass(frozen=True)
 class Facts:
-    """What was fetched for one event: each resource's cleaned fields, or None."""
+    """The facts fetched for one event: each resource's cleaned fields, or None."""
 
     order: Mapping[str, Any] | None = None
     registration: Mapping[str, Any] | None = None
     customer: Mapping[str, Any] | None = None
     patient: Mapping[str, Any] | None = None
-    differs: tuple[str, ...] = ()  # fields that the patient's own record has otherwise
+    differs: tuple[str, ...] = ()  # fields that differ in the patient's own record
 
     def namespace(self) -> dict[str, Any]:
         """The names that rules and templates see."""
         return {name: record(name, getattr(self, name)) for name in RESOURCES}
 
     def without_unread(self, read: frozenset[str]) -> Facts:
-        """These without the sensitive fields that are not in `read`."""
+        """These facts without the sensitive fields that are not in `read`."""
         kept: dict[str, Any] = {}
         for name in RESOURCES:
             fields = getattr(self, name)
@@ -247,7 +247,7 @@ class Facts:
         return replace(self, **kept)
 
     def lacks(self, read: frozenset[str]) -> bool:
-        """Whether something that is in `read` was not kept, or has been erased since."""
+        """Whether a field in `read` was not kept, or has been erased since."""
         for name in RESOURCES:
             fields = getattr(self, name)
             wanted = set(SHAPES[name]) - (set(SENSITIVE.get(name, ())) - read)
@@ -256,12 +256,12 @@ class Facts:
         return False
 
     def to_json(self) -> dict[str, Any]:
-        """What the ledger keeps."""
+        """The form that the ledger keeps."""
         kept = {name: value for name in RESOURCES if (value := getattr(self, name)) is not None}
         return {**kept, "differs": list(self.differs)} if self.differs else kept
 
     def notes(self) -> Iterator[str]:
-        """What messages leave out, and where the lab has two answers; in sentences without it."""
+        """Yield what messages leave out, and where the lab's answers differ; without values."""
         for name in RESOURCES:
             for key, value in (getattr(self, name) or {}).items():
                 if why := why_left_out(key, value):
@@ -271,7 +271,7 @@ class Facts:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Facts:
-        """The facts as the ledger kept them."""
+        """Facts from the form that the ledger keeps."""
         known = stored or {}
         differs = tuple(known.get("differs") or ())
         return cls(**{name: known.get(name) for name in RESOURCES}, differs=differs)
@@ -284,12 +284,12 @@ def differences_in_words(fields: Iterable[str]) -> str:
 
 
 def full_name(facts: Facts) -> str:
-    """First name and surname of whom an event is about: the patient, or else the customer."""
+    """First name and surname of the person an event is about: the patient, or else the customer."""
     return " ".join(first_known_names(facts))
 
 
 def search_key(facts: Facts) -> str | None:
-    """The same to be searched by: surname first, without accents, capitals and marks."""
+    """That person's name to search by: surname first, without accents, capitals and marks."""
     return fold(" ".join(reversed(first_known_names(facts))))[:LONGEST_KEY] or None
 
 

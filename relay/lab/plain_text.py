@@ -1,6 +1,6 @@
-"""Texts as people, phones and spreadsheets write them, made plain: what nobody sees is taken out.
+"""Makes plain the texts that people, phones and spreadsheets write: no invisible characters.
 
-Pure, and nothing here raises, whatever it is given.
+Pure, and never raises, whatever the text.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from urllib.parse import unquote
 import idna
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs"})  # control and format characters, half surrogates
-# Unicode calls these letters, marks or symbols, and shows nothing for them.
+# Unicode calls these letters, marks or symbols, but they show nothing.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _NO_WIDTH = "\u200b\u2060\ufeff"
-# Some scripts spell names with joiners, and emoji have both; beside plain letters they do nothing.
+# Some scripts spell names with joiners, and emoji have both; next to plain letters they do nothing.
 _JOINERS, _SELECTORS = "\u200c\u200d", "\ufe0e\ufe0f"
 _IDLE = re.compile(rf"(?<![^\x00-\x7f\s])[{_JOINERS}{_SELECTORS}]+|[{_JOINERS}]+(?![^\x00-\x7f\s])")
-# What Windows calls ’ is a control character where a program took it for Latin-1, as browsers know:
+# Windows's ’ becomes a control character when a program takes it for Latin-1, as browsers know:
 # https://encoding.spec.whatwg.org/#windows-1252
 WINDOWS = {n: said for n in range(128, 160) if (said := bytes((n,)).decode("cp1252", "ignore"))}
-_EXACT, _LARGEST = 2**53, 10**40  # a larger float is no exact whole number; nor an id any larger
+_EXACT, _LARGEST = 2**53, 10**40  # a larger float is not exactly a whole number; no id is larger
 
 _NO_NAME = frozenset(("null", "none", "undefined", "nan", "tbc", "tba", "unknown", "not set"))
-_LINK = re.compile(r"(?<!\bst)\.\w{2}|www\.", re.IGNORECASE)  # bit.ly, and not St.John
-_ADDRESS = re.compile(r"://|\bwww\.|\.[a-z]{2,}/", re.IGNORECASE)  # that leads somewhere
+_LINK = re.compile(r"(?<!\bst)\.\w{2}|www\.", re.IGNORECASE)  # bit.ly, but not St.John
+_ADDRESS = re.compile(r"://|\bwww\.|\.[a-z]{2,}/", re.IGNORECASE)  # a working address
 _FOREIGN_TO_NAMES = re.compile(r"[\d@/\\<>{}\[\]|#%=:;$£€!?*^_]")
 LONGEST_NAME = 60
 _APOSTROPHES = dict.fromkeys(map(ord, "'`\u00b4\u02bc\u2018\u2019"))
 
 
 def is_unseen(char: str) -> bool:
-    """Whether a character shows nothing and is no white space. Joiners may do something."""
+    """Whether a character shows nothing and is not white space. Joiners may do something."""
     if char in _JOINERS or char.isspace():
         return False
     return unicodedata.category(char) in _UNSEEN or char in _BLANK
 
 
 def unseen(text: str) -> set[int]:
-    """The places of a text's characters that nobody sees."""
+    """The positions of a text's invisible characters."""
     idle = {at for found in _IDLE.finditer(text) for at in range(*found.span())}
     return idle | {at for at, char in enumerate(text) if is_unseen(char)}
 
 
 def seen(text: str) -> str:
-    """A text without the characters that nobody sees, its letters composed (NFC)."""
+    """A text without invisible characters, its letters composed (NFC)."""
     if text.isascii() and text.isprintable():
         return text
     composed = unicodedata.normalize("NFC", text.translate(WINDOWS))
@@ -55,18 +55,18 @@ def seen(text: str) -> str:
 
 
 def trimmed(text: str) -> str:
-    """A text without white space around it, of no width too. What turns reading order stays."""
+    """A text without white space around it, zero-width too. Marks of reading order stay."""
     shown = [at for at, char in enumerate(text) if not (char.isspace() or char in _NO_WIDTH)]
     return text[shown[0] : shown[-1] + 1] if shown else ""
 
 
 def plain(text: str, longest: int | None = None) -> str:
-    """A text on one line as people see it, white space as single blanks, `longest` characters."""
+    """A text on one line as people see it, with single spaces, at most `longest` characters."""
     return " ".join(seen(text).split())[:longest].rstrip(f" {_JOINERS}")
 
 
 def written(value: object) -> object:
-    """A whole number as its digits, which PHP sends for an id or a phone number; else the value."""
+    """A whole number, which PHP sends for an id or phone number, as its digits; else the value."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -75,7 +75,7 @@ def written(value: object) -> object:
 
 
 def mailbox(text: str) -> str:
-    """What may be an email address, as it is sent: no `mailto:`, its domain small and in ASCII."""
+    """A possible email address as it is sent: no `mailto:`, its domain in small ASCII letters."""
     bare = plain(text)
     if bare[:7].lower() == "mailto:":
         bare = plain(unquote(bare[7:].partition("?")[0]))
@@ -84,7 +84,7 @@ def mailbox(text: str) -> str:
 
 
 def ascii_domain(domain: str) -> str:
-    """A domain in small letters and ASCII (bücher.example → xn--bcher-kva.example), if it can."""
+    """A domain in small letters and ASCII (bücher.example → xn--bcher-kva.example), if possible."""
     try:
         return idna.encode(domain, uts46=True).decode() if not domain.isascii() else domain.lower()
     except UnicodeError:
@@ -92,7 +92,7 @@ def ascii_domain(domain: str) -> str:
 
 
 def domain_spellings(domain: str) -> Iterator[str]:
-    """A domain as it is sent, and as people write it."""
+    """Yield a domain as it is sent, and as people write it."""
     yield domain
     try:
         if "xn--" in domain and (as_read := idna.decode(domain)) != domain:
@@ -102,7 +102,7 @@ def domain_spellings(domain: str) -> Iterator[str]:
 
 
 def fold(text: str) -> str:
-    """A name without what people leave out or write in two ways: Zoë O'Brien-Li → zoe obrien li."""
+    """A name without the parts that people omit or vary: Zoë O'Brien-Li → zoe obrien li."""
     marked = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).casefold()
     kept = (c if c.isalnum() else " " for c in marked if not unicodedata.combining(c))
     return " ".join("".join(kept).split())
@@ -114,12 +114,12 @@ def digits(number: str) -> str:
 
 
 def has_address(text: str) -> bool:
-    """Whether phones would make a link of something in a text."""
+    """Whether a phone would turn something in a text into a link."""
     return bool(_ADDRESS.search(text))
 
 
 def why_no_name(text: str) -> str:
-    """Why nobody should be greeted by a text; empty where it may be a name."""
+    """Why a text cannot be a name in a greeting; empty if it can."""
     if len(text) > LONGEST_NAME:
         return f"is longer than {LONGEST_NAME} characters"
     if _LINK.search(text):

@@ -1,4 +1,4 @@
-"""The lab's own examples: one payload of each event, and resources in the documented shapes."""
+"""The lab's own examples: a payload of each event, and resources in the documented shapes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def least(event: str) -> dict[str, Any]:
 
 
 def resources() -> dict[str, Any]:
-    """The example resources, by the lab's names."""
+    """The example resources, by the lab's names for them."""
     found: dict[str, Any] = read_sample("resources.json")
     return found
 
@@ -61,7 +61,7 @@ def full(first_name: str = "") -> Facts:
 
 
 def sparse(event: str) -> Facts:
-    """The least that the lab may send: ids and one way to reach the person, all else empty."""
+    """The least that the lab may send: ids and the person's addresses, everything else empty."""
     person = {PHONE: "+447700900000", EMAIL: "jane@example.com"}
     if EVENTS[event].resource == "order":
         return Facts(order=resource({"id": "1"}, "order"), customer=resource(person, "customer"))
@@ -71,7 +71,7 @@ def sparse(event: str) -> Facts:
 
 
 def filler(shape: str) -> dict[str, Any]:
-    """A value for every documented field, so that no `{% if %}` of a template goes untried."""
+    """A value for every documented field, so that every `{% if %}` in a template is tried."""
     values: dict[str, Any] = {key: "AB123" for key, inner in SHAPES[shape].items() if not inner}
     values |= {"carrier": "royal_mail", "tracking_number": "AB123456785GB"}
     return {**values, "address": {"line_1": "1 Example Street"}}

@@ -1,4 +1,4 @@
-"""Strict JSON, by RFC 8259 and I-JSON (RFC 7493), since the body comes from a stranger."""
+"""Strict JSON, by RFC 8259 and I-JSON (RFC 7493), since anybody may send the body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from relay.errors import Refused
 
 DEEPEST = 32
-LARGEST = 2**53  # I-JSON: whole numbers past this do not survive other readers
+LARGEST = 2**53  # I-JSON: other readers may change larger whole numbers
 LONGEST_NUMBER = 32
 
 
@@ -42,7 +42,7 @@ _decoder = json.JSONDecoder(
 
 
 def check(value: Any, depth: int) -> None:
-    """Refuse what the JSON grammar allows and a database or a provider does not."""
+    """Refuse values that the JSON grammar allows and a database or a provider does not."""
     if isinstance(value, str):
         if "\0" in value:
             _refuse("The body has a NUL character.")

@@ -1,7 +1,7 @@
 """Claim before send: a notification is marked and its attempt written before anything leaves.
 
-`claim` marks, `begin` confirms with the words, `finish` records how it ended, `lapse` takes back
-what a dead worker had claimed.
+`claim` marks, `begin` confirms with the words, `finish` records the outcome, and `lapse` takes
+back the claims of a dead worker.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ LEASE_SECONDS = 60  # longer than any send may take
 
 @dataclass(frozen=True)
 class Claim(WithEvent):
-    """A notification that this worker alone may send, once, with its event and its new attempt."""
+    """A notification that only this worker may send, once, with its event and its new attempt."""
 
     attempt_id: str
-    number: int  # of its attempt among all: who claims it later has another
+    number: int  # of the attempt: a later claim has a higher one
     tries: int
     rule: str
     template: str
@@ -57,14 +57,14 @@ class Claim(WithEvent):
     obligation: str
     urgency: int
     is_fallback: bool
-    stopped_by: str | None  # who or what has stopped its address
-    content: Mapping[str, str] | None  # an alert's plain words, or an answer's
+    stopped_by: str | None  # who or what has stopped messages to its address
+    content: Mapping[str, str] | None  # the plain words of an alert or an answer
     case_id: str | None  # of an alert: the case that it is about
     identity: str
     kind: str  # message, digest, alert, resent, answer
-    may_be_held: bool  # some case holds its kit's messages
-    is_probe: bool  # its channel is paused: this one finds out whether it works again
-    may_ask: bool  # the lab: it is in the lane for that
+    may_be_held: bool  # a case may hold its kit's messages
+    is_probe: bool  # its channel is paused: this message tests whether it works again
+    may_ask: bool  # whether it is in the lane of messages that may ask the lab
 
 
 _CARRIED = (
@@ -86,14 +86,14 @@ _CARRIED = (
 def claim(
     db: Database, channel: str, limit: int, cap: Cap | None = None, *, may_ask: bool = False
 ) -> list[Claim]:
-    """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt:
-    those that `may_ask` the lab, or those that need not.
+    """Claim up to `limit` due notifications of a channel, urgent ones first, each with a new
+    attempt: those that `may_ask` the lab, or those that need not.
 
     It owns its transaction: a claim must be committed before anything is sent.
     """
     with db.write() as connection:
         if may_ask and (pause := pauses.of_lab(connection)):
-            limit = int(pause["is_due"])  # while the lab is away, one may find out
+            limit = int(pause["is_due"])  # while the lab is away, one may probe it
         given = {"by": channel, "most": limit}
         found = list(connection.execute(due(connection.dialect.name, may_ask=may_ask), given))
         ids = [row.id for row in found]
@@ -127,7 +127,7 @@ def _claim(row: sa.Row[Any], is_probe: bool, may_ask: bool) -> Claim:
     return Claim.of(row, **mine, is_probe=is_probe, may_ask=may_ask)
 
 
-# Statements are built once: that costs more than running them.
+# Each statement is built once: building costs more than running.
 
 _TABLE = notifications.c
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids")
@@ -136,7 +136,7 @@ _CHANNEL: sa.BindParameter[str] = sa.bindparam("by")
 
 @cache
 def due(dialect: str, *, may_ask: bool = False) -> Any:
-    """The query for what a channel is to send now, after asking the lab or without."""
+    """Build the query for a channel's due messages, in the lane that may ask the lab or not."""
     columns = (_TABLE.id, _TABLE.event_id, _TABLE.urgency)
     lane = WAITS_FOR_THE_LAB if may_ask else _TABLE.waits_for.is_(None)
     is_waiting = (_TABLE.channel == _CHANNEL, IS_WAITING, lane)
@@ -165,15 +165,15 @@ _MARKING = (
         lease_until=now(sa.bindparam("lease")),
         attempts=_TABLE.attempts + 1,
         tries=_TABLE.tries + 1,
-        # What `begin` has not kept was not sent. An alert and an answer have words of their own.
+        # Words that `begin` has not kept were not sent. Alerts and answers bring their own words.
         content=sa.case((KIND.in_((ALERT, ANSWER)), _TABLE.content)),
     )
 )
 _TRYING = attempts.insert().values(outcome="started", started_at=now())
 
 
-# Seconds after which an unknown attempt is looked for, counted from its end.
-LOOKS = {name: row.looks for name, row in CHANNELS.items()}
+# Seconds from the end of an unknown attempt until each search for it at the provider.
+LOOKS = {name: row.lookup_delays for name, row in CHANNELS.items()}
 _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = RECEIPT_WAIT.total_seconds()
 
@@ -182,12 +182,12 @@ def begin(
     db: Database, claim: Claim, content: Mapping[str, str], edition: int | None = None
 ) -> bool:
     """Keep the words that are about to be sent, with the edition that made them, and renew the
-    lease; False when the claim has lapsed, its address has been suppressed, or somebody has stopped
-    all messages like it.
+    lease; return False if the claim has lapsed, its address has been suppressed, or somebody has
+    stopped all messages like it.
 
-    It is the last step before a send. A later search for this attempt knows its words, and a worker
-    that was frozen for longer than its lease sends nothing. It owns its transaction: one prepared
-    statement, on the busiest path.
+    This is the last step before a send. A later search for this attempt knows its words, and a
+    worker that was frozen for longer than its lease sends nothing. It owns its transaction: one
+    prepared statement, on the busiest path.
     """
     text = content["text"] if CHANNELS[claim.channel].in_segments else ""
     given = {
@@ -201,7 +201,7 @@ def begin(
     }
     if not db.is_sqlite:
         return bool(db.run(db.prepared(_beginning), given))
-    with db.write() as connection:  # SQLite cannot change two tables by one statement
+    with db.write() as connection:  # SQLite cannot change two tables in one statement
         is_mine = connection.execute(_KEEPING_WORDS, given).first() is not None
         return is_mine and bool(connection.execute(_BEGUN, given).rowcount)
 
@@ -212,7 +212,7 @@ def _keeping_words(words: Any) -> Any:
         .where(
             notifications.c.id == sa.bindparam("notification"),
             notifications.c.status == "sending",
-            # In the row itself: where another has held it, PostgreSQL looks at no other row anew.
+            # On the row itself: after waiting for a lock, PostgreSQL rereads only the locked row.
             notifications.c.attempts == sa.bindparam("number"),
             ~is_stopped(notifications.c.channel, notifications.c.address),
             ~halts.is_halted(),
@@ -227,7 +227,7 @@ def _keeping_words(words: Any) -> Any:
     )
 
 
-# The attempt is marked after its notification: that is locked first, as everywhere.
+# The notification is locked first, as everywhere; then the attempt is marked.
 _THIS_ATTEMPT = sa.and_(attempts.c.id == sa.bindparam("this"), attempts.c.outcome == "started")
 _KEEPING_WORDS = _keeping_words(sa.bindparam("words", type_=sa.Text))
 _BEGUN = attempts.update().where(_THIS_ATTEMPT).values(begun_at=now())
@@ -241,7 +241,7 @@ def _beginning(dialect: str) -> Any:
 
 
 def redirect(connection: Connection, claim: Claim, address: str) -> str | None:
-    """Give a claimed message the address that it goes to; who or what has stopped that, if any."""
+    """Set a claimed message's address; return who or what has stopped that address, or None."""
     table = notifications.c
     mine = notifications.update().where(table.id == claim.id, table.status == "sending")
     stops = sa.select(stopped_by(table.channel, table.address)).where(table.id == claim.id)
@@ -250,41 +250,39 @@ def redirect(connection: Connection, claim: Claim, address: str) -> str | None:
 
 
 def finish(db: Database, claim: Claim, ending: Ending) -> bool:
-    """Commit how an attempt ended; False when somebody else has settled it meanwhile.
+    """Commit how an attempt ended; return False if its outcome was recorded elsewhere meanwhile.
 
     It owns its transaction, as `claim` and `begin` do: the caller tries again until it is
-    committed. What went as it should is one prepared statement.
+    committed. An ordinary success takes one prepared statement.
     """
     if not db.is_sqlite and _is_plain(claim, ending):
         values, moments = _values(ending)
         given = {"its": claim.id, "this": claim.attempt_id, **_outcome(ending), **values}
         if db.run(db.prepared(_finishing, moments), given):
             return True
-    return db.transact(settle, claim, ending)
+    return db.transact(record_ending, claim, ending)
 
 
 def _is_plain(claim: Claim, ending: Ending) -> bool:
-    """Whether an ending says something about its message alone: what was accepted pauses and stops
-    nothing.
-    """
+    """Whether an ending affects only its message: an accepted one pauses and stops nothing."""
     return ending.outcome == "accepted" and not ending.fallback_in and not claim.is_probe
 
 
-def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
-    """Write how an attempt ended, and what that says of its channel; False when somebody else has
-    settled it.
+def record_ending(connection: Connection, claim: Claim, ending: Ending) -> bool:
+    """Record how an attempt ended, and what that means for its channel; return False if the outcome
+    was recorded elsewhere.
     """
     unsettled = ("started", "unknown")
     settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
     if settled and ending.waits_for:
-        waits.keep(connection, claim.id, ending.waits_for, ending.case_id)
+        waits.make_wait(connection, claim.id, ending.waits_for, ending.case_id)
         if ending.case:
             open_case(connection, replace(ending.case, event_id=claim.event_id))
-    if ending.fallback_in:  # also where a receipt was faster than we
+    if ending.fallback_in:  # also if a receipt came before this
         await_delivery(connection, claim.id, ending.fallback_in)
     if settled and ending.pause:
         pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
-    elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
+    elif claim.is_probe and ending.answered:  # also if a receipt came before this
         is_last_word = ending.outcome == "accepted" and not ending.awaits_receipt
         pauses.resume(connection, claim.channel, *(() if is_last_word else pauses.AT_SENDING))
     elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
@@ -293,7 +291,7 @@ def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
 
 
 def await_delivery(connection: Connection, notification_id: str, seconds: float) -> None:
-    """Let a message that is out be followed up in so many seconds, unless it has arrived by then:
+    """Schedule the follow-up of a sent message in `seconds`, in case it has not arrived by then:
     its rule has a fallback for that.
     """
     table = notifications.c
@@ -304,7 +302,7 @@ def await_delivery(connection: Connection, notification_id: str, seconds: float)
 
 
 def was_begun(connection: Connection, attempt_id: str) -> bool:
-    """Whether an attempt came as far as its words being kept: then it may have been handed over."""
+    """Whether the words of an attempt were kept: if so, it may have reached the provider."""
     begun = sa.select(attempts.c.begun_at).where(attempts.c.id == attempt_id)
     return connection.execute(begun).scalar() is not None
 
@@ -318,8 +316,8 @@ def record_outcome(
 ) -> bool:
     """Write an ending to an attempt whose outcome is one of `unsettled`, and to its notification.
 
-    False when the attempt is settled already. The notification goes by its latest attempt, and by
-    any that was accepted.
+    Return False if the attempt has another outcome. The notification's status follows its latest
+    attempt, and any that was accepted.
     """
     which = {"its": notification_id, "this": attempt_id}
     is_accepted = ending.outcome == "accepted"
@@ -340,7 +338,7 @@ def record_outcome(
         # A person may have been asked whether it went out.
         said = "It has gone out." if is_accepted else "That try did not go out."
         close_settled(connection, "unknown", notification_id, said)
-    if ending.suppress:  # also where the notification does not follow: it is about the address
+    if ending.suppress:  # even if the notification does not follow: this is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()
         suppress_channel(connection, row.channel, row.address, ending.suppress)
@@ -348,7 +346,7 @@ def record_outcome(
 
 
 def lab_failures(connection: Connection, claim: Claim) -> int:
-    """How many attempts of a claimed message have ended since the lab failed for its kit."""
+    """Count the attempts of a claimed message that ended because the lab failed for its kit."""
     mine = (attempts.c.notification_id == claim.id, attempts.c.code == LAB_FAILED)
     query = sa.select(sa.func.count()).where(*mine)
     return int(connection.execute(query).scalar_one())
@@ -365,7 +363,7 @@ def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:
 
 
 def _outcome(ending: Ending) -> dict[str, Any]:
-    """The values of an attempt that has ended."""
+    """The column values of an attempt that has ended."""
     return {
         "outcome": ending.outcome,
         "provider_id": ending.provider_id,
@@ -402,9 +400,9 @@ _MOMENTS: dict[str, Any] = {
     "follow_up_at": now(),
 }
 
-# Statements are built once: that costs more than running them.
+# Each statement is built once: building costs more than running.
 
-# The notification is locked first, as everywhere: receipts come while a worker commits.
+# The notification is locked first, as everywhere: receipts may come while a worker commits.
 _LOCKED = (
     sa.select(notifications.c.id)
     .where(notifications.c.id == sa.bindparam("its"))
@@ -437,7 +435,7 @@ def _settling(is_unknown: bool) -> Any:
 def _following(is_accepted: bool, moments: frozenset[str]) -> Any:
     table = notifications.c
     if is_accepted:
-        # Also where it waits to be sent again: it need not be, now that it has gone out.
+        # Even if it waits to be sent again: there is no need, now that it has gone out.
         follows: sa.ColumnElement[bool] = table.status.in_(_OPEN + WAITING)
     else:
         follows = sa.and_(table.status.in_(_OPEN), ~is_superseded(sa.bindparam("this")))
@@ -449,7 +447,7 @@ def _following(is_accepted: bool, moments: frozenset[str]) -> Any:
 
 
 def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
-    """What `_settling` and `_following` do with an accepted attempt that nobody has looked for."""
+    """Build `_settling` and `_following` as one statement, for an accepted, unsearched attempt."""
     table = notifications.c
     settled = (
         attempts.update()
@@ -487,7 +485,7 @@ NOT_BEGUN = Ending(
     "The worker stopped before sending this.",
     retry_in=0.0,
 )
-TRIES = 30  # of a message that no worker gets ready within its lease
+TRIES = 30  # after which a message that no worker gets ready within its lease is given up
 NEVER_BEGUN = Ending(
     "rejected",
     "technical-failure",
@@ -502,16 +500,16 @@ def _lapsed(row: sa.Row[Any]) -> Ending:
 
 
 def lapse(db: Database) -> int:
-    """Settle the claims of workers that have gone; how many there were.
+    """End the claims of workers that have gone; return how many there were.
 
-    One that had not begun was surely not sent, and goes back to `created`, until it was tried too
-    often; one that had is `unknown`. It owns its transactions, of some claims each.
+    A claim that had not begun was certainly not sent, and goes back to `created` unless it has been
+    tried too often; one that had begun is `unknown`. It owns its transactions, a few claims each.
     """
     gone = sa.select(_TABLE.id).join(attempts).where(attempts.c.outcome == "started")
     found = gone.add_columns(attempts.c.id.label("attempt_id"), BEGUN.label("begun"), _TABLE.tries)
 
     def settle_these(connection: Connection, ids: Sequence[str]) -> None:
-        # Asked again, locked: a slow worker may have begun to send one of them this very moment.
+        # Queried again, now locked: a slow worker may have begun to send one at this very moment.
         for row in list(connection.execute(found.where(_TABLE.id.in_(ids)))):
             record_outcome(connection, row.id, row.attempt_id, _lapsed(row), ("started",))
 

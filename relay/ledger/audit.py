@@ -1,6 +1,6 @@
-"""The audit trail: what people do, written in the transaction of the act itself, or not at all.
+"""The audit trail: acts of people, each written in the transaction of the act itself or not at all.
 
-It is for people to read. What Relay itself goes by stands in tables of its own.
+It is for people to read. Relay's own decisions use other tables.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sqlalchemy.engine import Connection
 from relay.ledger.database import ago, new_id, now
 from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions
 
-# Where what is done comes from: a session of the desk, and a mark of its address. Of the request
-# that is being answered; the desk sets it.
+# Where an act comes from: the desk's session, and a mark of the address, of the request that is
+# being answered. The desk sets it.
 ORIGIN: ContextVar[tuple[str, str]] = ContextVar("ORIGIN", default=("", ""))
 NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
 LOGIN_REFUSED = "login refused"
 STOP, RESUME, CANCEL = "stop", "resume", "cancel latest"  # the stop button
 PUBLISH = "edition publish"
-RESEND = "resend"  # what the trail calls it when a person has a message sent again
+RESEND = "resend"  # the act of having a message sent again
 UNDO_RESEND = "resend undone"
 
 
@@ -44,21 +44,21 @@ class Act:
 
 
 def keep(connection: Connection, act: Act | None, detail: str = "") -> None:
-    """Write an act to the audit trail, in the transaction of what was done, with another `detail`
-    where one is given. Does nothing for None: the caller then writes its own.
+    """Write an act to the audit trail, in the transaction of the act itself, with another `detail`
+    if one is given. Do nothing for None: the caller then writes its own.
     """
     if act:
         written = replace(act, detail=detail) if detail else act
         write_audit(connection, written.actor, written.action, written.target, written.detail)
 
 
-_AFTER = "aud_g"  # sorts behind every id that `new_id` gives the audit trail
+_AFTER = "aud_g"  # sorts after every id that `new_id` gives the audit trail
 
 
 def write_audit(
     connection: Connection, actor: str, action: str, target: str, detail: str = ""
 ) -> None:
-    """Write who did what to the audit trail, in the transaction of what was done.
+    """Write who did what to the audit trail, in the transaction of the act itself.
 
     Addresses and names do not belong here: ids only.
     """
@@ -78,22 +78,22 @@ def write_audit(
 
 
 def open_to_change(connection: Connection) -> None:
-    """Let the rest of a transaction change the trail, which PostgreSQL refuses else: an erasure
-    takes a person out of it, and refused logins are deleted once they are old.
+    """Let the rest of a transaction change the trail, which PostgreSQL otherwise refuses: an
+    erasure removes a person from it, and old refused logins are deleted.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SET LOCAL relay.erases = 'yes'"))
 
 
 def audited(connection: Connection, action: str, interval: timedelta, detail: str = "") -> int:
-    """Count how often an action was done within the last `interval`, or with a `detail`."""
+    """Count an action within the last `interval`; with `detail`, only lines that begin with it."""
     query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
     query = query.where(audit.c.detail.startswith(detail)) if detail else query
     return int(connection.execute(query).scalar_one())
 
 
 def count_by(connection: Connection, actor: str, actions: Collection[str]) -> int:
-    """Count what somebody did of these actions within the last hour."""
+    """Count the acts of these kinds by one person within the last hour."""
     lately = (audit.c.action.in_(actions), audit.c.at > ago(timedelta(hours=1)))
     query = sa.select(sa.func.count()).where(audit.c.actor == actor, *lately)
     return int(connection.execute(query).scalar_one())
@@ -106,7 +106,7 @@ def about(connection: Connection, targets: Collection[str]) -> list[Mapping[str,
 
 
 def all_lines(connection: Connection, since: datetime) -> Iterator[Mapping[str, Any]]:
-    """The whole trail since a moment, the oldest first, a few thousand lines at a time."""
+    """Yield the trail since a moment, oldest line first, reading a few thousand lines at a time."""
     query = audit.select().where(audit.c.at >= since, audit.c.id < _AFTER).order_by(audit.c.id)
     with connection.execute(query.execution_options(yield_per=5000)) as found:
         yield from (dict(row) for row in found.mappings())
@@ -120,16 +120,16 @@ def audit_of(connection: Connection, target: str, limit: int = 20) -> list[Mappi
 
 def audit_before(connection: Connection, last: str, limit: int) -> list[Mapping[str, Any]]:
     """The newest rows of the audit trail, or those before the id `last`."""
-    # What begins otherwise is a mark that the release before leaves of a text: nobody's act.
+    # Other ids are marks that the previous release leaves of texts: nobody's act.
     query = audit.select().where(audit.c.id < (last or _AFTER), audit.c.id < _AFTER)
     query = query.order_by(audit.c.id.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def carry_over(connection: Connection) -> None:
-    """Copy to tables of their own what the release before this one writes to the audit trail only.
+    """Copy to their own tables the lines that the previous release writes only to the audit trail.
 
-    It does so during a deploy (schema 0004). To be removed a release later.
+    It does so during a deploy (schema 0004). To be removed in the next release.
     """
     for statement in _carrying(connection.dialect.name):
         connection.execute(statement)
@@ -159,7 +159,7 @@ def _carrying(dialect: str) -> list[Any]:
     return made
 
 
-# What the trail's words mean. A word that is not here is told as it is.
+# The meanings of the trail's words. A word that is not here is shown as it is.
 ACT_WORDS = {
     "login": "Logged in",
     LOGIN_REFUSED: "Wrong password",

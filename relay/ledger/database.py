@@ -25,15 +25,15 @@ from sqlalchemy.sql.functions import FunctionElement
 from relay.errors import LedgerUnavailable, meaning
 from relay.ledger.group_commit import GroupCommit
 
-Connection = sa.Connection  # one unit of work: what the ledger's functions take
+Connection = sa.Connection  # one unit of work; the ledger's functions take one
 P = ParamSpec("P")
 T = TypeVar("T")
 Change = Callable[[Connection, Sequence[str]], object]
-ROWS = 500  # that one transaction changes, where there may be any number
+ROWS = 500  # changed in one transaction, where there may be any number
 
 
 class Prepared:
-    """A statement compiled once, for a driver's own connection. Parameters are plain values."""
+    """A statement compiled once, for the driver's own connection. Parameters are plain values."""
 
     def __init__(self, statement: sa.Executable, dialect: sa.Dialect):
         compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
@@ -42,7 +42,7 @@ class Prepared:
         self._fixed = {k: v for k, v in compiled.params.items() if v is not None}
 
     def execute(self, connection: Any, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run the statement on a connection; its rows."""
+        """Run the statement on a connection; return its rows."""
         given = {**self._fixed, **parameters}
         rows: list[tuple[Any, ...]]
         if self._order is None:
@@ -53,7 +53,7 @@ class Prepared:
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware time in UTC. SQLite has no time zones, so there they are taken off and put back."""
+    """An aware time in UTC. SQLite has no time zones: they are removed, and put back on reading."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -76,10 +76,10 @@ _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - used as a SQL function
-    """SQL for the database's clock, `seconds` later: the clocks of processes may differ.
+    """SQL for the database's clock plus `seconds`, because the clocks of processes may differ.
 
-    It is the moment at which the statement came in: as one that stands still within a statement, an
-    index can be searched by it, which clock_timestamp() forbids. It goes on in a transaction.
+    It is the moment at which the statement arrived. It is fixed within a statement, so that it can
+    be used with an index, unlike clock_timestamp(); within a transaction it moves on.
     https://www.postgresql.org/docs/current/xfunc-volatility.html
     """
 
@@ -107,7 +107,7 @@ def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
 
 
 class Database:
-    """The connections to the ledger. `patience` is how many seconds a caller waits for a lock."""
+    """The connections to the ledger. A caller waits up to `patience` seconds for a lock."""
 
     def __init__(self, url: str, *, patience: float = 2.0, connections: int = 8):
         self.url = make_url(url)
@@ -134,7 +134,7 @@ class Database:
 
             return postgresql.engine(self.url, self._patience, **how)
         Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-        # Half of it for our own queue, half for what others do to the file.
+        # Half for our own queue, half for locks that others hold on the file.
         arguments = {"timeout": self._patience / 2, "check_same_thread": False}
         engine = sa.create_engine(self.url, connect_args=arguments, **how)
         sa.event.listen(engine, "do_connect", _keep_private)
@@ -143,15 +143,15 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for queries. Raises LedgerUnavailable."""
+        """Yield a connection for queries. Raises LedgerUnavailable."""
         with _named_errors(), self.engine.connect() as connection:
             yield connection
-            # After a rollback, which is how it would end, psycopg forgets what it has prepared.
+            # Else it would end in a rollback, after which psycopg forgets its prepared statements.
             connection.commit()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction, committed at the end. Raises LedgerUnavailable."""
+        """Open a transaction, committed at the end. Raises LedgerUnavailable."""
         with _named_errors(), self._turn(), self.engine.begin() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -160,10 +160,10 @@ class Database:
     def transact(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kw: P.kwargs
     ) -> T:
-        """What `work` gives, in one transaction. Raises LedgerUnavailable.
+        """Return the result of `work`, run in one transaction. Raises LedgerUnavailable.
 
-        It is done anew, at once, where the database has ended it for the sake of another (a
-        deadlock, a serialization failure): so it may change nothing but the ledger.
+        If the database ends the transaction in favour of another (a deadlock, a serialization
+        failure), `work` runs again at once: so it may change nothing but the ledger.
         """
         for tries_left in reversed(range(TRIES)):
             try:
@@ -175,12 +175,12 @@ class Database:
         raise AssertionError("the last try returns or raises")
 
     def in_turns(self, found: sa.Select[Any], change: Change, ends: float = math.inf) -> int:
-        """Do with the rows that a query finds, by their first column, what `change` says, some at a
-        time and each turn in a transaction of its own: no statement takes long, and nobody waits
-        long. How many there were until `ends` on the monotonic clock. Raises LedgerUnavailable.
+        """Call `change` with the first column of the rows that a query finds, some at a time, each
+        turn in a transaction of its own, so that no statement takes long and nobody waits long;
+        return how many rows were done by `ends` on the monotonic clock. Raises LedgerUnavailable.
 
-        The query must not find again what was changed. Rows that another has locked are left, and
-        where there are none nobody is locked out.
+        The query must not find changed rows again. Rows that another transaction has locked are
+        skipped, and if there are no rows nobody is locked out.
         """
 
         def work(connection: Connection) -> int:
@@ -201,7 +201,7 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """SQLite's writers queue here: its own waiting sleeps, which costs up to 400 ms."""
+        """Queue SQLite's writers here: its own wait sleeps, which costs up to 400 ms."""
         if self._lock_path is None:
             yield
             return
@@ -225,10 +225,10 @@ class Database:
         self.engine.dispose()
 
     def run(self, statement: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a prepared statement in a transaction of its own; its rows. Raises LedgerUnavailable.
+        """Run a statement in its own transaction; return its rows. Raises LedgerUnavailable.
 
-        It has a connection in autocommit to itself, which costs a third of `write`. It is tried
-        once more when the connection was lost, or it was ended for another's sake; not when the
+        It has its own connection in autocommit, which costs a third of `write`. It is tried once
+        more if the connection was lost, or the database ended it in favour of another; not if the
         database was silent. So the statement must be idempotent.
         """
         errors = self.engine.dialect.loaded_dbapi.Error
@@ -250,7 +250,7 @@ class Database:
         raise AssertionError("the second try returns or raises")
 
     def together(self, work: Callable[[Database, Sequence[Any]], Sequence[Any]], **how: Any) -> Any:
-        """The GroupCommit of this database for `work`. There is one, made at the first call."""
+        """Return this database's one GroupCommit for `work`, made at the first call."""
         if work not in self._together:
             with self._keeping:
                 gathered = GroupCommit(partial(work, self), patience=2 * self._patience, **how)
@@ -258,9 +258,7 @@ class Database:
         return self._together[work]
 
     def prepared(self, build: Callable[..., sa.Executable], *arguments: Any) -> Prepared:
-        """The statement that `build` makes for this database's dialect and `arguments`, compiled
-        once.
-        """
+        """The statement that `build` makes for this dialect and `arguments`, compiled once."""
         key = (build, *arguments)
         if key not in self._prepared:
             dialect = self.engine.dialect
@@ -272,20 +270,18 @@ class Database:
 
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization_failure,
-# deadlock_detected. Nothing is wrong with the work: another's came first.
+# deadlock_detected. The work itself is sound: another transaction came first.
 _CONTENDED = ("40001", "40P01")
 TRIES = 5
 
 
 def is_contended(error: BaseException | None) -> bool:
-    """Whether the database has ended a transaction for the sake of another."""
+    """Whether the database ended a transaction in favour of another."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) in _CONTENDED
 
 
 def lock_file(file: IO[str], ends: float) -> None:
-    """Lock a file, waiting until `ends` on the monotonic clock at most: flock itself would wait for
-    ever.
-    """
+    """Lock a file, waiting until `ends` on the monotonic clock: flock alone would wait for ever."""
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -296,11 +292,11 @@ def lock_file(file: IO[str], ends: float) -> None:
 
 
 def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[str], _options: Any) -> None:
-    """Only its owner may read a SQLite file, or what lies beside it: SQLite gives these the rights
-    that the file has. Where Relay may not change that, somebody else has seen to it.
+    """Let only its owner read a SQLite file and the files beside it: SQLite gives those the rights
+    of the file. If Relay may not change the rights, somebody else manages them.
 
-    One that is there is not opened: to close it would give up this process's locks on it, and
-    another process that ends would then take away the log that this one still writes to
+    An existing file is not opened: closing it would drop this process's locks on it, and another
+    process that ends would then remove the log that this one still writes to
     (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
     with suppress(OSError):
@@ -318,7 +314,7 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-# What the database or the way to it says → what it means, and what to write.
+# An error of the database or the connection to it → its meaning, and what to write.
 _MEANINGS = {
     "password authentication failed": "it refuses the user or the password that DATABASE_URL has",
     "no password supplied": "it wants a password. Write postgres://user:password@host/database",
@@ -354,7 +350,7 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except DataError:
-        raise  # a value that does not fit: our fault, and no trying again mends it
+        raise  # a value that does not fit: our fault, and another try would not help
     except DBAPIError as error:
         raise LedgerUnavailable(f"the ledger refused: {why_not(error.orig)}") from error
     except SQLAlchemyError as error:
@@ -362,14 +358,14 @@ def _named_errors() -> Iterator[None]:
 
 
 def ago(interval: timedelta) -> now:
-    """SQL for the database's clock, `interval` earlier."""
+    """SQL for the database's clock minus `interval`."""
     return now(-interval.total_seconds())
 
 
 def leasing(moment: sa.Column[Any], *is_due: sa.ColumnElement[bool]) -> sa.Update:
-    """The statement that leases up to `most` rows that are due, the earliest `moment` first, by
-    putting that off for `lease` seconds; it leaves out those that another worker is taking. It is
-    asked for all the time: whoever needs it builds it once.
+    """Build the statement that leases up to `most` due rows, the earliest `moment` first, by
+    putting `moment` off for `lease` seconds; it skips rows that another worker is taking. It runs
+    all the time, so callers build it once.
     """
     table: Any = moment.table
     rows = (
@@ -389,19 +385,19 @@ def urgent_first(
     columns: Sequence[sa.Column[Any]],
     is_waiting: Sequence[sa.ColumnElement[bool]],
     moment: sa.Column[Any],
-    *besides: sa.ColumnElement[bool],
+    *also_where: sa.ColumnElement[bool],
 ) -> sa.Select[Any]:
-    """A query for up to `most` rows that wait and whose `moment` has come, the urgent first; it
-    leaves out those that another worker is taking.
+    """Build a query for up to `most` waiting rows whose `moment` has come, urgent ones first; it
+    skips rows that another worker is taking.
 
-    PostgreSQL is asked for each urgency by itself: an index by urgency and moment then leads to
-    what is due, where else it would read past all that is not due yet.
+    PostgreSQL is asked for each urgency separately: the index by urgency and moment then finds the
+    due rows directly, instead of reading past all that are not due yet.
     """
     urgency = moment.table.c.urgency
     order = (urgency.desc(), moment)
     due = (
         sa.select(*columns)
-        .where(*is_waiting, moment <= now(), *besides)
+        .where(*is_waiting, moment <= now(), *also_where)
         .limit(sa.bindparam("most", type_=sa.Integer))
         .with_for_update(skip_locked=True)
     )
@@ -422,9 +418,9 @@ def urgent_first(
 
 
 def new_id(prefix: str) -> str:
-    """An id that sorts by time: 'evt_' and 28 hex digits, the last 13 of them random.
+    """Return an id that sorts by time: 'evt_' and 28 hex digits, the last 13 of them random.
 
-    Milliseconds, then a 4,096th of one: two posts in a millisecond keep their order
+    Milliseconds, then 1/4,096 of one: two posts in a millisecond keep their order
     (https://www.rfc-editor.org/rfc/rfc9562#section-6.2, method 3).
     """
     milliseconds, nanoseconds = divmod(time_ns(), 1_000_000)
@@ -433,5 +429,5 @@ def new_id(prefix: str) -> str:
 
 
 def first_id(prefix: str, moment: datetime) -> str:
-    """The least id that was made at `moment` or later: what is recent goes by the primary key."""
+    """The lowest possible id from `moment` on: the primary key then finds recent rows."""
     return f"{prefix}_{max(0, int(moment.timestamp() * 1000)):012x}"

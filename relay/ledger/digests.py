@@ -1,7 +1,7 @@
 """Digests: one message about many events. Each item is a row of its own that ends at once.
 
-An item has its digest's id. A digest takes items while it waits, and none once a worker has claimed
-it, since its words may be written by then.
+An item has its digest's id. A digest accepts items while it waits, but none once a worker has
+claimed it, because its words may already be written.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Item(WithEvent):
 def plan_and_add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
     """Insert the notices that `replan` gives for an event; return the ids of the new rows.
 
-    It calls back into planning. An item needs a digest that still takes items: `replan` gets the
-    digests that do not, and is asked again until every item has one. That is inside the caller's
-    write transaction, which keeps the digests locked, so `replan` must be pure and quick, and use
-    no connection.
+    It calls back into planning. An item needs a digest that still accepts items: `replan` takes the
+    set of digests that do not, and is called again until every item has one. This happens inside
+    the caller's write transaction, which keeps the digests locked, so `replan` must be pure and
+    quick, and use no connection.
     """
     closed_digests: frozenset[str] = frozenset()
     while True:
@@ -52,7 +52,7 @@ def plan_and_add(connection: Connection, event_id: str, replan: Replan) -> list[
 
 
 def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
-    """Which items are in a digest already: a replayed event is not reported again."""
+    """The identities of items already in a digest: a replayed event is not reported again."""
     wanted = [one.identity for one in notices if one.kind == ITEM]
     if not wanted:
         return set()
@@ -62,9 +62,9 @@ def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
 
 
 def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) -> frozenset[str]:
-    """Insert digests that are missing, lock the others, and return those that take no more items.
+    """Insert missing digests, lock the others, and return those that accept no more items.
 
-    Locked until the end of the transaction: no worker claims one while it is given an item.
+    The locks last until the transaction ends, so no worker claims a digest while it gets an item.
     """
     if not digests:
         return frozenset()
@@ -80,7 +80,7 @@ def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) ->
 
 
 def items(connection: Connection, digest_id: str) -> list[Item]:
-    """The items of a digest, in the order in which they came."""
+    """The items of a digest, in the order in which their events arrived."""
     table, digest = notifications.c, notifications.alias()
     query = (
         sa.select(*WITH_EVENT)
@@ -99,11 +99,10 @@ def take_out(
     *,
     status: str = "cancelled",
 ) -> bool:
-    """Take items out of a digest that does not report on them: `reasons` has each item's id and
-    why.
+    """Take out of a digest the items that it does not report on: `reasons` maps ids to reasons.
 
-    False, and they stay, where an earlier attempt sent the digest, or may have: people then have
-    those items.
+    If an earlier attempt sent the digest, or may have, return False and leave them in: people then
+    already have those items.
     """
     table, digest = notifications.c, notifications.alias()
     may_be_sent = sa.exists().where(
@@ -132,12 +131,12 @@ def take_out(
 def plan_and_make_room(
     connection: Connection, event_id: str, pair: Callable[[frozenset[str]], Sequence[Notice]]
 ) -> Notice:
-    """The item that a message becomes, since its rule has a digest now, and a digest that takes it.
+    """Return the item that a message becomes, now that its rule has a digest; insert that digest.
 
-    It calls back into planning: `pair` gets the digests that take no more items, and gives the item
-    and its digest. It is asked again until a digest takes the item. That is inside the caller's
-    write transaction, which keeps that digest locked, so `pair` must be pure and quick, and use no
-    connection.
+    It calls back into planning: `pair` takes the digests that accept no more items, and returns the
+    item and its digest. It is called again until a digest accepts the item. This happens inside the
+    caller's write transaction, which keeps that digest locked, so `pair` must be pure and quick,
+    and use no connection.
     """
     closed_digests: frozenset[str] = frozenset()
     while closed := _closed(connection, event_id, pair(closed_digests)[1:]):
@@ -146,7 +145,7 @@ def plan_and_make_room(
 
 
 def put_in(connection: Connection, message_id: str, item: Notice) -> None:
-    """Turn a message into an item of the digest that has been made for it."""
+    """Turn a message into an item of the digest that was made for it."""
     table, digest = notifications.c, notifications.alias()
     its_digest = sa.select(digest.c.id).where(digest.c.identity == item.digest)
     connection.execute(

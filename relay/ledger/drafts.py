@@ -1,4 +1,4 @@
-"""Drafts of editions: kept, named and shared, until they are published or thrown away."""
+"""Drafts of editions: kept, named and shared until they are published or thrown away."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAVED_BY = (
     "{} has saved this draft meanwhile, so nothing of yours was kept. What differs is below: bring "
     "the two together, then save."
 )
-LEFT_SECONDS = 30.0  # without a word from who tries a draft: it is tried anew
+LEFT_SECONDS = 30.0  # without a report from the process that tries a draft: another may start
 _table = drafts.c
 
 
@@ -40,10 +40,10 @@ class Draft:
     asked_by: str | None
     note: str
     trial_of: str | None
-    trial: Mapping[str, Any] | None  # what it would have done: see relay.staff.trial
+    trial: Mapping[str, Any] | None  # its trial on recent events: see relay.staff.trial
 
     def on(self, content: Content) -> Content:
-        """The files of an edition with this draft's in their place."""
+        """An edition's files, with this draft's in place of theirs."""
         return {**content, **self.files}
 
 
@@ -57,7 +57,7 @@ def listed(connection: Connection) -> Sequence[Draft]:
 
 
 def get(connection: Connection, id_: str) -> Draft | None:
-    """An open draft."""
+    """The open draft with this id, or None."""
     row = connection.execute(_open().where(_table.id == id_)).mappings().first()
     return Draft(**row) if row else None
 
@@ -67,7 +67,7 @@ def _open() -> sa.Select[Any]:
 
 
 def start(connection: Connection, name: str, base: int, by: str) -> str:
-    """Begin a draft; its id. Raises NotDone without a name."""
+    """Begin a draft; return its id. Raises NotDone without a name."""
     if not name:
         raise NotDone('Give the draft a name, as "Christmas hours".')
     id_ = new_id("drf")
@@ -85,8 +85,8 @@ def start(connection: Connection, name: str, base: int, by: str) -> str:
 
 
 def save(connection: Connection, draft: Draft, name: str, text: str | None, by: str) -> None:
-    """Keep a file's text, or with None give it up: it is the base's again. What was asked for
-    approval no longer is. Raises NotDone where somebody else was faster.
+    """Keep a file's text, or with None go back to the base's; withdraw any request for approval.
+    Raises NotDone if somebody else was faster.
     """
     files = {one: kept for one, kept in draft.files.items() if one != name}
     files |= {name: text} if text is not None else {}
@@ -95,19 +95,19 @@ def save(connection: Connection, draft: Draft, name: str, text: str | None, by: 
 
 
 def catch_up(connection: Connection, draft: Draft, base: int, by: str) -> None:
-    """Let a draft follow a newer edition. Raises NotDone."""
+    """Make a draft follow a newer edition. Raises NotDone."""
     _change(connection, draft, by, base=base)
     keep(connection, Act(by, SAVE, draft.id, f"follows edition {base}"))
 
 
 def ask(connection: Connection, draft: Draft, by: str, note: str) -> None:
-    """Ask somebody else to approve of it. Raises NotDone."""
+    """Ask for somebody else's approval of a draft. Raises NotDone."""
     _change(connection, draft, draft.author, asked_by=by[:100], note=note[:500])
     keep(connection, Act(by, ASK, draft.id, note))
 
 
 def begin_trial(connection: Connection, draft: Draft, of: str) -> bool:
-    """Take it upon oneself to try a draft, unless that is done, or somebody is still at it."""
+    """Claim the trial of a draft, unless it is done or still running; return whether we have it."""
     is_left = _table.trial_at < now(-LEFT_SECONDS)
     is_new = sa.or_(_table.trial_of.is_(None), _table.trial_of != of)
     mine = drafts.update().where(_table.id == draft.id, sa.or_(is_new, is_left))
@@ -124,7 +124,7 @@ def tell_trial(
 
 
 def close(connection: Connection, draft: Draft, by: str, edition: int | None = None) -> None:
-    """It is published, as an edition, or thrown away. Raises NotDone."""
+    """Close a draft that was published, as an edition, or thrown away. Raises NotDone."""
     _change(connection, draft, by, closed_at=now(), edition=edition)
     if edition is None:
         keep(connection, Act(by, DROP, draft.id, draft.name))

@@ -1,4 +1,4 @@
-"""Editions: config.toml and the templates as they were and are, numbered, for good."""
+"""Editions: every version of config.toml and the templates, numbered and kept for good."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ _COLUMNS = ("number", "digest", "author", "note", "source", "made_at")
 
 
 def listed(connection: Connection, limit: int = 1000) -> Sequence[Edition]:
-    """The editions, the newest first, which is the one that runs."""
+    """The editions, the newest first, which is the one in use."""
     query = sa.select(*(editions.c[name] for name in _COLUMNS)).order_by(editions.c.number.desc())
     return [Edition(**row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def newest(connection: Connection) -> Edition | None:
-    """The edition that runs, if there is any."""
+    """The edition in use, if there is one."""
     return next(iter(listed(connection, 1)), None)
 
 
 def content(connection: Connection, number: int) -> Content | None:
-    """An edition's files; None where there is no such edition."""
+    """An edition's files; None if there is no such edition."""
     query = sa.select(editions.c.content).where(editions.c.number == number)
     blob = connection.execute(query).scalar()
     return None if blob is None else dict(json.loads(zlib.decompress(blob)))
 
 
 def last_from_files(connection: Connection) -> Edition | None:
-    """The edition that the last release, or an edit on a machine, brought."""
+    """The last edition that came from a release, or an edit on a machine."""
     return next((one for one in listed(connection) if not one.is_published), None)
 
 
 def add(
     connection: Connection, after: Edition | None, files: Content, by: str, note: str, source: str
 ) -> int | None:
-    """Keep files as the edition that follows another; its number. None where somebody else was
-    faster.
+    """Keep files as the edition that follows another; return its number, or None if somebody else
+    was faster.
     """
     number = after.number + 1 if after else 1
     insert = INSERTS[connection.dialect.name](editions).values(
@@ -63,8 +63,8 @@ def add(
 
 
 class Shelf:
-    """The editions as a process looks at them. It owns its reads and transactions, since it is
-    asked from outside any. Raises LedgerUnavailable.
+    """The editions, for a whole process. It owns its reads and transactions, because its callers
+    have none. Raises LedgerUnavailable.
     """
 
     def __init__(self, db: Database, *, follows: bool = False):
@@ -72,7 +72,7 @@ class Shelf:
         self._follows = follows
 
     def newest(self) -> Edition | None:
-        """The edition that is to be in use."""
+        """The edition that should be in use."""
         with self._db.read() as connection:
             return newest(connection)
 
@@ -82,13 +82,13 @@ class Shelf:
             return content(connection, number) or {}
 
     def number(self, digest: str) -> int | None:
-        """The latest edition that has some files."""
+        """The number of the latest edition whose files have this digest."""
         query = sa.select(sa.func.max(editions.c.number)).where(editions.c.digest == digest)
         with self._db.read() as connection:
             return connection.execute(query).scalar()
 
     def follow(self, after: Edition | None, files: Content) -> int | None:
-        """Keep a machine's files as the next edition, if this process is to; its number."""
+        """Keep a machine's files as the next edition, if this process should; return its number."""
         if not self._follows:
             return None
         note = "Edited on the machine." if after else "The files at the start."

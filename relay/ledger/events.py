@@ -35,7 +35,7 @@ from relay.rules.staleness import KitEvent
 from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING, WAITS_FOR_LAB
 
 LEASE_SECONDS = 90.0
-LEASES = 5  # that no worker has ended, before a person has to look: see `lease_events`
+LEASES = 5  # unfinished ones, after which a person has to look: see `lease_events`
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Event:
     name: str
     data: Mapping[str, Any]
     received_at: datetime
-    tries: int  # that have ended; of a leased one, with this one
+    tries: int  # finished tries; a leased event counts the one in hand too
     subject: str | None
     round: int
     facts: Facts
-    leases: int = 1  # with this one, since one has ended
+    leases: int = 1  # since a try last finished, this one included
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Kit:
     notified: AlreadyNotified
     known: tuple[Step, ...] = ()
     waiting: Sequence[Waiting] = ()
-    closed_digests: frozenset[str] = frozenset()  # digests that take no more items
+    closed_digests: frozenset[str] = frozenset()  # digests that accept no more items
     stopped: frozenset[tuple[str, str]] = frozenset()  # (rule, role) that a person has stopped
 
 
@@ -83,12 +83,12 @@ def _event(row: Any) -> Event:
 
 
 def lease_events(db: Database, limit: int, *, lapsed: bool = False) -> list[Event]:
-    """Lease up to `limit` events that are due, the urgent first; nobody else gets them for a while.
-    None while the lab is paused: see `lease_probe`.
+    """Lease up to `limit` due events, urgent ones first: no other worker gets them for a while.
+    Return none while the lab is paused: see `lease_probe`.
 
-    Those whose lease has `lapsed` are leased apart: one of them may end every process that takes
-    it, and with it whatever that has in work. It owns its transaction: a lease holds once it is
-    committed.
+    Events whose lease has `lapsed` are leased separately: one of them may kill every process that
+    takes it, along with that process's other work. It owns its transaction: a lease holds once it
+    is committed.
     """
     with db.write() as connection:
         given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
@@ -98,8 +98,8 @@ def lease_events(db: Database, limit: int, *, lapsed: bool = False) -> list[Even
 
 
 def lease_probe(db: Database) -> Event | None:
-    """While the lab is paused, lease the one event by which to find out whether it is back, if it
-    is time for that. Where none is due, a message that is to ask the lab does it.
+    """While the lab is paused and a probe is due, lease one event to find out whether it is back.
+    If there is no such event, a message that has to ask the lab serves as the probe.
 
     It owns its transaction, as `lease_events` does.
     """
@@ -117,7 +117,7 @@ def lease_probe(db: Database) -> Event | None:
 
 
 def get_event(connection: Connection, event_id: str) -> Event | None:
-    """An event by its id."""
+    """Return the event with this id, or None."""
     row = connection.execute(sa.select(*_COLUMNS).where(events.c.id == event_id)).first()
     return _event(row) if row else None
 
@@ -131,8 +131,8 @@ def put_back(
     waits_for: str | None = None,
     is_a_try: bool = True,
 ) -> None:
-    """Let an event be tried again in `delay` seconds, and keep the reason. Where it `waits_for` the
-    lab, it is tried as soon as that answers.
+    """Schedule another try of an event in `delay` seconds, and keep the reason. If it `waits_for`
+    the lab, it is tried as soon as the lab answers.
     """
     values: dict[str, Any] = {"next_at": now(delay), "reason": reason[:500], "waits_for": waits_for}
     if not is_a_try:
@@ -141,14 +141,14 @@ def put_back(
 
 
 def hold(connection: Connection, event_id: str, reason: str, case: Case | None = None) -> None:
-    """Stop trying an event until a person has looked at it; `case` asks for that."""
+    """Stop trying an event until a person has looked at it; open the `case` that asks for that."""
     if _change(connection, event_id, status=HELD, reason=reason[:500]) and case:
         open_case(connection, case)
 
 
 def set_aside(connection: Connection, event: Event, reason: str, case: Case) -> None:
-    """Keep an event as one of an unknown name. Staff hear of the name again, even if they had
-    acknowledged it: a version since then has known it.
+    """Keep an event whose name is unknown. Staff are alerted to the name again, even if they had
+    acknowledged it: some version since then has known it.
     """
     if _change(connection, event.id, status=UNROUTED, reason=reason[:500]):
         mine = acknowledged_events.c.name == event.name
@@ -174,14 +174,14 @@ def plan_and_mark_processed(
     policy: Policy | None = None,
 ) -> list[str] | None:
     """Insert the messages that an event leads to, link its kit, and mark it processed by an
-    edition; return the ids of the new messages. With a `policy` a person is asked about doubtful
-    ones. None where its kit has come back from history: what is now known of it may lead to more
-    facts, so they have to be fetched again.
+    edition; return the ids of the new messages. With a `policy`, ask a person about doubtful ones.
+    Return None if its kit has come back from history: fetch the facts again, since the links that
+    came back may lead to more of them.
 
-    It calls back into planning: `decide` gets the kit and gives the plan, and is asked again where
-    a digest has closed meanwhile. That is inside the caller's write transaction, since nobody else
-    may plan for the kit between the question and the answer. So `decide` must be pure and quick: no
-    network, no file, no connection of its own.
+    It calls back into planning: `decide` takes the kit and returns the plan, and is called again if
+    a digest has closed meanwhile. This happens inside the caller's write transaction, so that no
+    other worker can plan for the kit in between. So `decide` must be pure and quick: no network,
+    no file, no connection of its own.
     """
     kind = EVENTS[event.name]
     fault_injection.crash_point("event.before-commit")
@@ -217,7 +217,7 @@ def plan_and_mark_processed(
         made = digests.plan_and_add(connection, event.id, replan)
     else:
         made = insert_notices(connection, event.id, plan.notices)
-    if past.was_planned:  # else nobody can have failed to be reached yet
+    if past.was_planned:  # otherwise no message can have failed to reach anybody yet
         for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
             close_reached(connection, owed)
     for case in plan.cases:
@@ -228,12 +228,12 @@ def plan_and_mark_processed(
     return made
 
 
-# Statements are built once: that costs more than running them.
+# Each statement is built once: building costs more than running.
 
 
 @cache
 def leasing(dialect: str, lapsed: bool = False) -> Any:
-    """The statement that leases the events that are due: none while the lab is paused."""
+    """Build the statement that leases due events; it finds none while the lab is paused."""
     waits = (IS_RECEIVED, IS_LEASED_AGAIN if lapsed else ~IS_LEASED_AGAIN)
     is_there = ~sa.exists(lab_pauses.select())
     first = urgent_first(dialect, [events.c.id], waits, events.c.next_at, is_there).cte("due")
@@ -245,7 +245,7 @@ def leasing(dialect: str, lapsed: bool = False) -> Any:
     )
 
 
-# The one that was asked about the longest ago: that one kit's own trouble keeps no other waiting.
+# The event tried longest ago, so that trouble with one kit does not keep the others waiting.
 _PROBE = (
     sa.select(events.c.id)
     .where(
@@ -295,9 +295,7 @@ class Recorded:
 
 @cache
 def recording(dialect: str, count: int) -> Any:
-    """The statement that inserts `count` events. Their rows are the outbox too: workers look for
-    them.
-    """
+    """Build the statement that inserts `count` events. Workers poll these rows as their outbox."""
     one: sa.ColumnElement[int] = sa.literal_column("1")
     none: sa.ColumnElement[int] = sa.literal_column("0")
     recent = sa.case((events.c.received_at > now(sa.bindparam("since")), one), else_=none)
@@ -339,9 +337,9 @@ def _parameters(rows: Sequence[Mapping[str, Any]], since: float) -> dict[str, An
 
 
 def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recorded:
-    """Commit a webhook's event, or count it on the first of its kind within `window`.
+    """Commit a webhook's event, or count it as a duplicate if it repeats one within `window`.
 
-    It owns its transaction, which several threads' webhooks share: a commit each would be slower.
+    It owns its transaction, which webhooks of several threads share: one commit each is slower.
     """
     together = db.together(_record, key=lambda given: given[0]["identity"], most=AT_ONCE)
     while True:
@@ -350,7 +348,7 @@ def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recor
         if found := recorded(row, id_, recent):
             if found.status == "duplicate":
                 with db.write() as connection:
-                    replay.take_up(connection, found.id)
+                    replay.retry_reposted(connection, found.id)
             return found
         with db.write() as connection:
             retire(connection, id_, incoming.identity)
@@ -359,7 +357,7 @@ def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recor
 def _record(
     db: Database, given: Sequence[tuple[Mapping[str, Any], float]]
 ) -> list[tuple[str, int]]:
-    """Commit what several threads took at the same moment; each one's id and whether it is recent.
+    """Commit the events of several threads together; return each one's id and whether it is recent.
 
     Idempotent: it may be run again when its answer was lost.
     """
@@ -373,7 +371,7 @@ def _record(
 
 
 def record(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:
-    """Record an event, or count it on the first of its kind within `window`."""
+    """Record an event, or count it as a duplicate if it repeats one within `window`."""
     statement = recording(connection.dialect.name, 1)
     while True:
         row = _row(incoming)
@@ -381,20 +379,20 @@ def record(connection: Connection, incoming: Incoming, window: timedelta) -> Rec
         _, id_, recent = connection.execute(statement, given).one()
         if found := recorded(row, id_, recent):
             if found.status == "duplicate":
-                replay.take_up(connection, found.id)
+                replay.retry_reposted(connection, found.id)
             return found
         retire(connection, id_, incoming.identity)
 
 
 def recorded(row: Mapping[str, Any], id_: str, recent: int) -> Recorded | None:
-    """The answer for a row that was inserted or counted; None when it has to make room first."""
+    """The answer for a row that was inserted or counted; None if an old event must be retired."""
     if id_ == row["id"]:
         return Recorded(id_, "unrouted" if row["status"] == UNROUTED else "accepted")
     return Recorded(id_, "duplicate") if recent else None
 
 
 def retire(connection: Connection, event_id: str, identity: str) -> None:
-    """Free the identity of an event older than the window: a repeat of it is a new event."""
+    """Free the identity of an event older than the window, so that a repeat counts as new."""
     connection.execute(
         events.update()
         .where(events.c.id == event_id)

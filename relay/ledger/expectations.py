@@ -1,7 +1,7 @@
-"""The watches of [expect.…]: how far each has looked, and which kits have not come on.
+"""The watches of [expect.…]: how far each has looked, and which kits have not moved on.
 
-A watch goes along the events by their ids, which begin with the time at which they came: that is a
-range of the primary key, however many events there are.
+A watch reads events by their ids, which begin with their time of arrival: that is a range of the
+primary key, however many events there are.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from relay.rules.staleness import later
 from relay.rules.statuses import PROCESSED, RECEIVED
 
 KIND = "missing"
-SOURCE = "watch"  # of an event that a watch has recorded
+SOURCE = "watch"  # the source of an event that a watch has recorded
 EVERY = 300.0  # seconds between two looks
 BATCH = 500
 
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit that has come to the first step of an expectation, and whether the second has come."""
+    """A kit that has reached the first step of an expectation, and whether it has the second."""
 
-    event_id: str  # the event that it has come by
+    event_id: str  # the event of the first step
     data: Mapping[str, Any]
     is_processed: bool
     subject: str
     round: int
-    registration: str | None  # of an order: one of its registrations, where it is known
-    own: str | None  # its registration's own id, which a retest has besides `subject`
+    registration: str | None  # for an order: one of its registrations, if known
+    own: str | None  # its registration's own id, which for a retest differs from `subject`
     order: str | None
     met: bool
 
     @property
     def at(self) -> datetime:
-        """When the event came."""
+        """When the event arrived."""
         return datetime.fromtimestamp(int(self.event_id[4:16], 16) / 1000, UTC)
 
     def key(self, expected: Expectation) -> str:
@@ -54,17 +54,17 @@ class Kit:
         return self.keys(expected)[0]
 
     def keys(self, expected: Expectation) -> list[str]:
-        """What names its case, also one that was opened before the lab had linked the kit: about
-        the registration alone, or about the whole order.
+        """The possible keys of its case, which may have been opened before the lab linked the kit:
+        about the registration alone, or about the whole order.
         """
         known = ((self.subject, self.round), (self.own, 0), (self.order, 0))
         return [f"{expected.name}:{subject}:{round_}" for subject, round_ in known if subject]
 
 
 def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str, datetime]:
-    """Lease up to `limit` watches that are due: name → the time up to which it has looked.
+    """Lease up to `limit` due watches: name → the time up to which it has looked.
 
-    `begins` has the time at which each begins when it is new. It owns its transactions: it looks
+    `begins` has the time at which each begins if it is new. It owns its transactions: it looks
     before it writes, and a lease holds once it is committed.
     """
     query = sa.select(watches.c.name, (watches.c.next_at <= now()).label("due")).where(
@@ -91,7 +91,7 @@ def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str,
 
 
 def looked(connection: Connection, name: str, to: datetime) -> None:
-    """Keep how far a watch has looked. It never goes back."""
+    """Record how far a watch has looked. It never goes back."""
     connection.execute(
         watches.update()
         .where(watches.c.name == name, watches.c.looked_to < to)
@@ -100,11 +100,11 @@ def looked(connection: Connection, name: str, to: datetime) -> None:
 
 
 def behind(db: Database, expected: Expectation, since: datetime, until: datetime) -> Iterator[Kit]:
-    """Yield the kits that came to the first step between two times and have not come to the second,
+    """Yield the kits that reached the first step between two times and have not reached the second,
     leaving out those that have or had a case.
 
-    An event that is not processed yet is among them: its kit is not known. It owns its reads, one
-    for each batch: the caller asks the lab about these kits, and must hold no connection meanwhile.
+    They include events not processed yet, whose kit is not known. It owns its reads, one for each
+    batch: the caller asks the lab about these kits, and must hold no connection meanwhile.
     """
     low, high = first_id("evt", since), first_id("evt", until)
     while True:
@@ -125,7 +125,7 @@ def behind(db: Database, expected: Expectation, since: datetime, until: datetime
                 yield kit
         if len({kit.event_id for kit in found}) < BATCH:
             return
-        low = max(kit.event_id for kit in found) + "0"  # the first id behind it
+        low = max(kit.event_id for kit in found) + "0"  # the first id after it
 
 
 def _found(connection: sa.Connection, expected: Expectation, chosen: sa.Select[Any]) -> list[Kit]:
@@ -145,9 +145,9 @@ def _abouts_by_event(connection: sa.Connection, event_ids: Sequence[str]) -> dic
 
 
 def close_fulfilled(db: Database, expected: Expectation) -> int:
-    """Close the cases of kits that have come on since; how many there were.
+    """Close the cases of kits that have moved on since; return how many there were.
 
-    It owns its transactions: the search may be long, and must not hold up those who write.
+    It owns its transactions: the search may be long, and must not hold up writers.
     """
     query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.closed_at.is_(None)
@@ -172,7 +172,7 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
 
 
 def tell(connection: Connection, about: Sequence[Case], alerts: tuple[Notice, ...]) -> int:
-    """Open a case for each kit, with one alert for all of them; how many were not open yet."""
+    """Open a case for each kit, with one alert for all of them; return how many were new."""
     opened = 0
     for case in about:
         opened += bool(open_case(connection, replace(case, alerts=() if opened else alerts)))
@@ -186,8 +186,8 @@ def is_recorded(connection: Connection, identity: str) -> bool:
 
 
 def backfill(connection: Connection, incoming: Incoming, window: timedelta) -> str:
-    """Record an event that the lab has not posted; its id. The lab's own, if it comes within
-    `window`, is a duplicate.
+    """Record an event that the lab has not posted; return its id. If the lab's own comes within
+    `window`, that counts as a duplicate.
     """
     recorded = record(connection, incoming, window)
     if recorded.status != "duplicate":
@@ -203,7 +203,7 @@ def _came_to(expected: Expectation) -> sa.Select[Any]:
 
 
 def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
-    """The kits of some events. An order that waits for its registrations is one kit for each."""
+    """A query for the kits of events. An order that waits for its registrations has one each."""
     came: Any = chosen.subquery("came")
     subject, round_ = came.c.subject, came.c.round
     registration: Any = sa.null()
@@ -237,7 +237,7 @@ def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
 
 
 def kit_has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnElement[bool]:
-    """A condition: the second step of an expectation, or a later one, has come for a kit. A retest
+    """A condition: a kit has reached the second step of an expectation, or a later one. A retest
     that has begun counts too.
     """
     come = events.alias("come")
@@ -252,7 +252,7 @@ def kit_has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnE
 
 
 def order_has_come(expected: Expectation, subject: Any) -> sa.ColumnElement[bool]:
-    """Whether an order's step is known of it, or one behind it of each of its kits."""
+    """A condition: an order has reached the step, or each of its kits that step or a later one."""
     come, kits = events.alias("come"), journeys.alias("kits")
     own = sa.and_(come.c.subject == subject, come.c.name == expected.event)
     of_it = kits.c.order_subject == subject

@@ -1,5 +1,5 @@
-"""Messages that failed, or have not arrived in their rule's time, and have to be followed up: tried
-again, by their fallback, or by a case.
+"""Follow-up of messages that failed, or did not arrive within their rule's time: another try, their
+fallback, or a case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEASE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class FollowUp(WithEvent):
-    """A notification that failed or has not arrived, with its event."""
+    """A notification that failed or has not arrived in time, with its event."""
 
     rule: str
     role: str
@@ -38,15 +38,15 @@ class FollowUp(WithEvent):
     reason: str
     taken: int  # attempts that the provider accepted
     code: str | None  # of its last attempt
-    unconfirmed: bool  # no receipt in time said whether it arrived
-    waits_for: str | None  # GOES_AGAIN where a person wants it to
+    unconfirmed: bool  # no receipt came in time
+    waits_for: str | None  # GOES_AGAIN if a person asked for another try
 
 
 _CARRIED = ("rule", "role", "channel", "obligation", "is_fallback", "status", "reason", "waits_for")
 
 
 def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
-    """Lease up to `limit` failed messages that are due; nobody else gets them for a while.
+    """Lease up to `limit` due follow-ups: no other worker gets them for a while.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -61,14 +61,14 @@ def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
 @cache
 def _leasing() -> Any:
     table = notifications.c
-    # While its event is processed again it is not known yet who gets a message.
+    # While its event is processed again, we do not know yet who gets a message.
     is_open = sa.exists().where(events.c.id == table.event_id, events.c.status == RECEIVED)
     is_due = (table.follow_up_at <= now(), ~is_open)
     return leasing(table.follow_up_at, *is_due).returning(table.id)
 
 
 def carrying() -> sa.Select[Any]:
-    """A query for notifications, each with its event and the facts of its attempts."""
+    """Build a query for notifications, each with its event and a summary of its attempts."""
     table = notifications.c
     mine = attempts.c.notification_id == table.id
     code = (
@@ -102,10 +102,10 @@ def finish_follow_up(
 
     The fallback's notices are inserted unless another message of the same rule may still reach the
     person. In both cases only the `broken` case is opened, if there is one; otherwise the
-    `unreached` one. Where messages have to arrive in time, `late` is what one says that has not: it
-    holds up no fallback.
+    `unreached` one. If the rule sets a time to arrive, `late` is the reason that a late message is
+    given; such a message holds up no fallback.
     """
-    # One after the other: of two that end at once each would leave it to the other.
+    # One at a time: if two end at once, each would leave the fallback to the other.
     table = notifications.c
     family = sa.select(table.id).where(table.obligation == item.obligation).order_by(table.id)
     connection.execute(family.with_for_update(key_share=True))
@@ -119,7 +119,7 @@ def finish_follow_up(
     done = "waiting" if may_reach() else ""
     if not done and fallback:
         insert_notices(connection, item.event_id, fallback)
-        # Asked again, as another worker may have inserted them at the same moment.
+        # Asked again, because another worker may have inserted them at the same moment.
         done = "fallback" if may_reach() else ""
         if done and item.status in GONE:
             _say(connection, item, late)
@@ -128,8 +128,8 @@ def finish_follow_up(
     return done or ("case" if case else "")
 
 
-def let_be(connection: Connection, item: FollowUp, why: str) -> str:
-    """End the follow-up of a message with nothing done, adding why to its reason; empty."""
+def end_without_action(connection: Connection, item: FollowUp, why: str) -> str:
+    """End the follow-up of a message with nothing done, adding `why` to its reason; return ""."""
     if _done(connection, item):
         _say(connection, item, why)
     return ""
@@ -142,7 +142,7 @@ def _say(connection: Connection, item: FollowUp, why: str) -> None:
 
 def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
     """End the follow-up of a failed message by sending it once more, in `seconds`, as if for the
-    first time; False where another makes up for it already, or somebody else has ended it.
+    first time; return False if another message replaces it, or its follow-up has already ended.
     """
     mine = (notifications.c.id == item.id, notifications.c.status == item.status)
     due = now(fault_injection.hastened(seconds))
@@ -155,14 +155,14 @@ def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
 
 
 def go_again(connection: Connection, item: FollowUp, old: str) -> str:
-    """End the follow-up of a failed message by what a person has wanted of it, and has not taken
+    """End the follow-up of a failed message with the retry that a person asked for and did not take
     back: see `replay.try_again`. Raises NotDone.
     """
     return replay.try_again(connection, item.id, old) if _done(connection, item) else ""
 
 
 def _done(connection: sa.Connection, item: FollowUp) -> bool:
-    """Take the mark away; False if somebody else has done so, or its status has changed."""
+    """Clear the follow-up mark; False if it was cleared already, or the status has changed."""
     mine = (notifications.c.id == item.id, notifications.c.status == item.status)
     done = connection.execute(
         notifications.update()

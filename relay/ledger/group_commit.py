@@ -1,4 +1,4 @@
-"""Group commit: several threads' writes of the same moment go into one statement and one commit."""
+"""Group commit: simultaneous writes of several threads share one statement and one commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Got = TypeVar("Got")
 
 
 class _Job(Generic[Given, Got]):
-    """One thread's part. `woken` is let go when it is done, or when it is its turn to lead."""
+    """One thread's part. `woken` is released when it is done, or when it is its turn to lead."""
 
     def __init__(self, given: Given):
         self.given = given
@@ -25,11 +25,11 @@ class _Job(Generic[Given, Got]):
 
 
 class GroupCommit(Generic[Given, Got]):
-    """Gathers what comes while a batch is being written into the next batch.
+    """Collects jobs that arrive while a batch is being written into the next batch.
 
-    The first to come leads: it writes for all who wait, then hands over to the first of those who
-    came meanwhile. Nobody waits for company, so that one alone is as fast as without. `key` says
-    what may not stand in a batch twice, and sorts it, so that two processes cannot deadlock.
+    The first thread leads: it writes for all that wait, then hands over to the first of those that
+    arrived meanwhile. None waits for others to join, so a single thread loses no time. `key` must
+    be unique within a batch, and sorts it, so that two processes cannot deadlock.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GroupCommit(Generic[Given, Got]):
         self._is_led = False
 
     def run(self, given: Given) -> Got:
-        """The result of `given`. Raises LedgerUnavailable, also after `patience` seconds."""
+        """Return the result of `given`. Raises LedgerUnavailable, also after `patience` seconds."""
         job = _Job[Given, Got](given)
         with self._lock:
             self._waiting.append(job)
@@ -59,7 +59,7 @@ class GroupCommit(Generic[Given, Got]):
         return job.got  # type: ignore[return-value]  # set, since there was no error
 
     def _lead(self) -> None:
-        """Write our own job, which is the first, and others that wait; then hand over."""
+        """Write our own job, which is first, with others that wait; then hand over."""
         batch = self._batch()
         try:
             results = self._work([job.given for job in batch])
@@ -67,7 +67,7 @@ class GroupCommit(Generic[Given, Got]):
                 job.got = got
         except Exception as error:
             if isinstance(error, LedgerUnavailable):
-                with self._lock:  # the others would wait as long again for the same answer
+                with self._lock:  # the others would wait as long for the same answer
                     batch += self._waiting
                     self._waiting = []
             for job in batch:
@@ -98,4 +98,4 @@ class GroupCommit(Generic[Given, Got]):
                 if job in self._waiting:
                     self._waiting.remove(job)
                 return
-        job.woken.acquire()  # its turn has come this very moment: it is just being woken
+        job.woken.acquire()  # its turn came at this very moment: it is being woken

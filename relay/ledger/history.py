@@ -1,9 +1,9 @@
-"""Kits that are finished: each leaves the tables that are worked in as one row, and comes back
-whole when anything of it comes.
+"""History: each finished kit leaves the working tables as one row, and comes back whole when
+anything new about it arrives.
 
 So no other code has to know of history: before an event is planned, `bring_back` puts the rows of
-its kit where they were, and what was told goes by the very same rows. Whoever moves a kit away has
-a lock to themselves that all who plan share: nobody plans for a kit that is just leaving.
+its kit where they were, and planning reads them as if they had never left. Moving kits away takes
+an exclusive lock that all planning shares: nobody plans for a kit that is just leaving.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from relay.ledger.schema import (
 )
 from relay.rules.statuses import WAITING
 
-AT_ONCE = 50  # events whose kits are looked at in one transaction, which keeps others from planning
-_LOCK = 7_236_842  # an advisory lock's number, ours alone
+AT_ONCE = 50  # events whose kits one transaction looks at; it keeps others from planning
+_LOCK = 7_236_842  # the number of our own advisory lock
 _OURS = re.compile(r"(?:evt|msg|cas)_([0-9a-f]{15})[0-9a-f]{13}")
 _LINKS = (journeys.c.subject, journeys.c.order_subject, journeys.c.original_subject)
 
 
 def bring_back(connection: Connection, names: Collection[str]) -> bool:
-    """Put the kits that go by any of these names back where they were; False where none is in
-    history. None of them leaves before the end of the transaction.
+    """Put the kits with any of these names back where they were; return False if none is in
+    history. No kit leaves before the end of the transaction.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_PLANNING)
@@ -62,7 +62,7 @@ _MOVING = sa.select(sa.func.pg_advisory_xact_lock(_LOCK))
 
 
 def put_back(connection: Connection, ids: Collection[int]) -> int:
-    """Put kits back by their ids in history; how many there were."""
+    """Put kits back by their ids in history; return how many there were."""
     taken = history.delete().where(history.c.id.in_(ids)).returning(history.c.id, history.c.kit)
     found = connection.execute(taken).all()
     for id_, blob in found:
@@ -75,13 +75,13 @@ def put_back(connection: Connection, ids: Collection[int]) -> int:
 def _insert(connection: Connection, kit: Rows) -> None:
     own = {row["identity"] for row in kit[notifications]}
     query = sa.select(notifications.c.identity).where(notifications.c.identity.in_(own))
-    taken = {*connection.execute(query).scalars()}  # by a release that knew nothing of history
+    taken = {*connection.execute(query).scalars()}  # by a release that did not know of history
     for row in kit[notifications]:
         if row["identity"] in taken:
             row["identity"] = row["id"]
     for table in TABLES:
         insert = INSERTS[connection.dialect.name](table)
-        if table is aliases:  # a name that another has by now leads to neither
+        if table is aliases:  # a name that another kit now has leads to neither
             insert = insert.on_conflict_do_update(
                 index_elements=[aliases.c.resource, aliases.c.alias],
                 set_={"is_shared": sa.true()},
@@ -100,7 +100,7 @@ def _unname(connection: Connection, id_: int, kit: Rows) -> None:
 
 
 def number(name: str) -> int:
-    """What stands for a name, in whatever letters it is written."""
+    """The number that stands for a name, in capitals or not: a signed 64-bit hash."""
     digest = hashlib.blake2b(name.lower().encode(), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
 
@@ -112,7 +112,7 @@ def _named(connection: Connection, names: Collection[str]) -> set[int]:
 
 
 def _names(kit: Rows) -> list[int]:
-    """All that a kit may be called, as numbers."""
+    """All names that a kit may have, as numbers."""
     called = {link for row in kit[journeys] for link in (row[c.name] for c in _LINKS) if link}
     called |= {name for row in kit[aliases] for name in (row["alias"], row["subject"])}
     called |= {name for row in kit[events] for name in (row["subject"], row["named"]) if name}
@@ -120,7 +120,7 @@ def _names(kit: Rows) -> list[int]:
 
 
 def names_used(kind: Kind, data: Mapping[str, Any], facts: Facts) -> set[str]:
-    """All names of kits in an event and in what the lab said about it."""
+    """All names of kits in an event and in the lab's facts about it."""
     order, registration = facts.order or {}, facts.registration or {}
     ids = (kind.id_field, "retest_testregistration_id")
     found = [data.get(name) for name in ids]
@@ -132,20 +132,18 @@ def names_used(kind: Kind, data: Mapping[str, Any], facts: Facts) -> set[str]:
 
 
 class Turn(NamedTuple):
-    """A turn of moving kits away: how many, and the last event that was looked at; None at the
-    end.
-    """
+    """A turn of moving kits away: how many, and the last event looked at; None at the end."""
 
     moved: int
     after: str | None
 
 
-def move(connection: Connection, quiet: timedelta, after: str = "") -> Turn:
-    """Move kits away that are finished and nothing has happened to for `quiet`, of the next events
-    behind the id `after`.
+def archive_finished(connection: Connection, quiet: timedelta, after: str = "") -> Turn:
+    """Move away kits of the next events behind the id `after`, if they are finished and nothing has
+    happened to them for `quiet`.
 
     A kit goes with its order, its registrations and their retests, or not at all: a step of one
-    counts for the others. The newest event stays, since cases about no event are kept with it.
+    counts for the others. The newest event stays, because cases about no event are kept with it.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_MOVING)
@@ -174,7 +172,7 @@ def move(connection: Connection, quiet: timedelta, after: str = "") -> Turn:
 
 
 def _kits(connection: Connection, subjects: Collection[str]) -> list[Rows]:
-    """The kits with these subjects, each with all its rows, which are locked."""
+    """The kits with these subjects, each with all its rows, which this locks."""
     rows = _rows(connection, _linked(connection, subjects), subjects)
     roots = _roots(rows[journeys], subjects)
     kit_of: dict[str, str] = {}
@@ -189,12 +187,12 @@ def _kits(connection: Connection, subjects: Collection[str]) -> list[Rows]:
 
 
 def _linked(connection: Connection, subjects: Collection[str]) -> list[Row]:
-    """The rows of `journeys` that lead to one another, one way or the other."""
+    """The rows of `journeys` that link to these subjects or to one another, in either direction."""
     found: dict[str, Row] = {}
     known, new = set[str](), {*subjects}
     while new:
         known |= new
-        for link in _LINKS:  # one by one: with OR PostgreSQL reads the whole table
+        for link in _LINKS:  # one by one: with OR, PostgreSQL reads the whole table
             for row in connection.execute(journeys.select().where(link.in_(new))).mappings():
                 found[row["subject"]] = dict(row)
         new = {
@@ -204,7 +202,7 @@ def _linked(connection: Connection, subjects: Collection[str]) -> list[Row]:
 
 
 def _roots(links: Iterable[Row], subjects: Iterable[str]) -> dict[str, str]:
-    """Each subject → one of those that are one kit with it, the same for all of these."""
+    """Each subject → one subject that represents its whole kit."""
     root: dict[str, str] = {subject: subject for subject in subjects}
 
     def of(subject: str) -> str:
@@ -235,13 +233,13 @@ def _rows(connection: Connection, links: list[Row], subjects: Collection[str]) -
 
 
 def _order(table: sa.Table) -> Iterable[sa.Column[Any]]:
-    """As they happened: attempts and receipts have ids that tell nothing of it."""
+    """The columns that sort rows by time, which the ids of attempts and receipts do not."""
     moments = [table.c[name] for name in ("started_at", "received_at") if name in table.c]
     return [*moments, *table.primary_key]
 
 
 def _is_awaited(connection: Connection, kit: Rows) -> bool:
-    """Whether a digest that has one of its items is still to go out, and hangs on another kit."""
+    """Whether another kit's digest that has an item of this kit is still to go out."""
     digests = {row["digest"] for row in kit[notifications] if row["digest"]}
     table = notifications.c
     query = sa.select(table.id).where(
@@ -281,7 +279,7 @@ def _times(kit: Rows) -> Iterator[int]:
 
 
 def _time(id_: str) -> int | None:
-    """The time that begins an id of ours, in a 4,096th of a millisecond; None where it has none."""
+    """The time that begins an id of ours, in 1/4,096 of a millisecond; None if it has none."""
     found = _OURS.fullmatch(id_)
     return int(found[1], 16) if found else None
 
@@ -294,9 +292,9 @@ def _delete(connection: Connection, kits: Collection[Rows]) -> None:
             connection.execute(table.delete().where(key.in_(gone)))
 
 
-def leave(connection: Connection, keep: timedelta, limit: int = 1000) -> int:
-    """Delete kits from history whose last moment is longer ago than `keep`, the oldest first; how
-    many there were.
+def delete_expired(connection: Connection, keep: timedelta, limit: int = 1000) -> int:
+    """Delete kits whose last moment is longer ago than `keep` from history, the oldest first;
+    return how many there were.
     """
     over = sa.select(history.c.id, history.c.kit).where(history.c.ended_at < ago(keep))
     query = over.order_by(history.c.ended_at).limit(limit).with_for_update(skip_locked=True)
@@ -310,25 +308,25 @@ def leave(connection: Connection, keep: timedelta, limit: int = 1000) -> int:
 def in_turns(
     db: Database, quiet: timedelta, keep: timedelta, is_time: Callable[[], bool], after: str = ""
 ) -> Turn:
-    """Move what is over, and delete what has been in history for too long, while it `is_time`; how
-    many kits were moved, and where to go on.
+    """Move finished kits, and delete those in history for longer than `keep`, while it `is_time`;
+    return how many kits were moved, and where to go on.
 
-    It owns its transactions, of some kits each.
+    It owns its transactions, a few kits each.
     """
     moved, place = 0, after
     while is_time():
-        turn = db.transact(move, quiet, place)
+        turn = db.transact(archive_finished, quiet, place)
         moved += turn.moved
         if turn.after is None:
-            while is_time() and db.transact(leave, keep):
+            while is_time() and db.transact(delete_expired, keep):
                 pass
             return Turn(moved, None)
         place = turn.after
     return Turn(moved, place)
 
 
-def holds(connection: Connection, id_: str) -> list[int]:
-    """The ids in history of the kit that has an event, a message or a case of this id."""
+def ids_with(connection: Connection, id_: str) -> list[int]:
+    """The ids in history of kits that contain an event, a message or a case with this id."""
     if (moment := _time(id_)) is None:
         return []
     query = sa.select(history.c.id, history.c.kit).where(
@@ -342,13 +340,13 @@ def holds(connection: Connection, id_: str) -> list[int]:
 def opened(
     connection: Connection, names: Collection[str], *, by_id: bool = True
 ) -> Iterator[Connection | None]:
-    """What is in history of the kits that have any of these names, or an event or a message of such
-    an id, as a ledger of its own, in memory: whatever reads a ledger can read it. None where
-    nothing is.
+    """Open the history of kits with any of these names, or an event or a message with such an id,
+    as a ledger of its own in memory: any code that reads a ledger can read it. Yield None if there
+    is none.
     """
     ids = _named(connection, names)
     if by_id and not ids:
-        ids = {id_ for name in names for id_ in holds(connection, name)}
+        ids = {id_ for name in names for id_ in ids_with(connection, name)}
     if not ids:
         yield None
         return

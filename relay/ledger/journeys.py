@@ -1,8 +1,8 @@
 """Which order, registrations and retests are one kit, as the lab's API links them; its steps.
 
-Nobody is sent the same twice because the lab links a kit to another: a registration turns out to
-repeat another, or to have been known by another name. In the transaction that learns it, its events
-and messages become those of (original, round), so no replay and no other name sends them again.
+Nobody gets a message twice when the lab links two kits: a registration may turn out to repeat
+another, or to have had another name. In the transaction that learns this, its events and messages
+become those of (original, round), so that no replay and no other name sends them again.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from relay.ledger.schema import (
     journeys,
     notifications,
 )
-from relay.rules.addresses import same
+from relay.rules.addresses import address_key
 from relay.rules.model import AlreadyNotified, Step, Waiting, case_digest, identity, obligation
 from relay.rules.staleness import KitEvent, Kits, Registration
 from relay.rules.statuses import ALERT, ALIVE, FAILED, ITEM, MESSAGE, RESENT, UNCONFIRMED, WAITING
 
 _TWICE = "Another message says the same: the lab has linked this test to another."
-_KEYED = ("release", "unreached")  # kinds of case that are about an obligation
+_KEYED = ("release", "unreached")  # the kinds of case about an obligation
 
 
 def move_identity(connection: Connection, former: str, subject: str, rounds: int) -> None:
-    """Give the events and messages of a former subject to `subject`, so many `rounds` later."""
+    """Move the events and messages of a former subject to `subject`, `rounds` rounds later."""
     mine = sa.and_(events.c.subject == former, events.c.name.in_(about(REGISTRATION)))
     ids = list(connection.execute(sa.select(events.c.id).where(mine)).scalars())
     if former == subject or not ids:
@@ -62,15 +62,15 @@ def move_identity(connection: Connection, former: str, subject: str, rounds: int
     for row in moved:
         touched.add(move_message(connection, row, subject, row.round + rounds))
     for one in sorted(touched):
-        tell_once(connection, one)
+        cancel_duplicates(connection, one)
 
 
 def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_: int) -> str:
-    """Give a message its new identity; the obligation that it now belongs to."""
+    """Give a message its new identity; return the obligation that it now belongs to."""
     values: dict[str, Any] = {"subject": subject, "round": round_}
     new = obligation(row.rule, subject, round_, row.role)
-    # An alert's or a digest's identity does not name a kit, and a repeat's is that of the message
-    # it repeats. Without an address an identity cannot be made.
+    # The identity of an alert or a digest names no kit, and a repeat's is made from the message
+    # that it repeats. Without an address there can be no identity.
     if row.kind in (MESSAGE, ITEM, RESENT):
         values["obligation"] = new
         move_cases(connection, row.obligation, new)
@@ -84,7 +84,7 @@ def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_:
 
 
 def move_cases(connection: Connection, former: str, new: str) -> None:
-    """Let cases about the former obligation be about the new one, unless it has a case already."""
+    """Move cases from the former obligation to the new one, unless that has a case already."""
     for kind in _KEYED:
         digest = case_digest(kind, new)
         there = sa.exists().where(cases.alias().c.digest == digest)
@@ -95,10 +95,10 @@ def move_cases(connection: Connection, former: str, new: str) -> None:
         )
 
 
-def tell_once(connection: Connection, owed: str) -> None:
-    """Of messages that owe the same to the same person one goes out: what has gone comes first.
+def cancel_duplicates(connection: Connection, owed: str) -> None:
+    """Let one message of an obligation go out per channel and person, preferring one already out.
 
-    Besides it a repeat goes out, since a person has asked for it.
+    A repeat goes out as well, because a person asked for it.
     """
     table = notifications.c
     is_repeat = (KIND == RESENT).label("is_repeat")
@@ -110,7 +110,7 @@ def tell_once(connection: Connection, owed: str) -> None:
     )
     seen: set[Sequence[str]] = set()
     for row in connection.execute(query).all():
-        to = (row.channel,) if row.role in PERSONS else (row.channel, same(row.address))
+        to = (row.channel,) if row.role in PERSONS else (row.channel, address_key(row.address))
         if to in seen and row.status in WAITING and not row.is_repeat:
             connection.execute(
                 notifications.update()
@@ -120,19 +120,19 @@ def tell_once(connection: Connection, owed: str) -> None:
         seen.add(to)
 
 
-LONGEST_NAME = 255  # of what the ledger keeps; a longer reference leads nowhere
+LONGEST_NAME = 255  # that the ledger keeps; a longer reference leads nowhere
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an event belongs: the kit (its subject) and the round of testing."""
+    """The place of an event: its kit (the subject) and round of testing."""
 
     subject: str
     round: int
 
 
 def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Facts) -> Place:
-    """Keep the links that an event and its fetched `facts` have; where the event belongs."""
+    """Keep the links in an event and its fetched `facts`; return where the event belongs."""
     written = str(data[kind.id_field])
     if kind.resource == ORDER:
         return _learn_order(connection, written, facts.order or {})
@@ -147,10 +147,10 @@ def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Fa
 
 
 def keep_apart(connection: Connection, *registrations: Any) -> None:
-    """Let events that link one of these registrations to another be planned one after the other.
+    """Serialise the planning of events that link one of these registrations to another.
 
-    Each locks both their rows, a retest's event the original's first and the retest's own event the
-    other way round. This lock comes before all others, and in one order.
+    Each locks the rows of both: a retest's event the original's first, the retest's own event the
+    other way round. This lock is taken before all others, and in one order.
     """
     names = {str(name).encode() for name in registrations if name}
     if connection.dialect.name == "postgresql" and len(names) > 1:
@@ -160,7 +160,7 @@ def keep_apart(connection: Connection, *registrations: Any) -> None:
 
 
 def fitting(name: object) -> str:
-    """A name as the ledger can keep it; empty where there is none, or one that is too long."""
+    """A name as the ledger can keep it; empty if there is none, or it is too long."""
     text = str(name or "").strip()
     return text if len(text) <= LONGEST_NAME else ""
 
@@ -207,10 +207,10 @@ def _learn_registration(
 
 
 def name_registration(connection: Connection, subject: str, called: set[str]) -> list[str]:
-    """Keep the names of a registration; those that are its alone, its own id among them.
+    """Keep the names of a registration; return those that only it has, including its own id.
 
-    A name that another registration has too leads to neither. A name that stood for itself, since
-    the registration's own id was not known yet, becomes the registration's.
+    A name that another registration also has leads to neither. A name that was its own subject,
+    because the registration's id was not known yet, becomes the registration's.
     """
     known = connection.execute(_CALLED, {"names": sorted(called)}).all()
     new = called - {row.alias for row in known}
@@ -241,7 +241,7 @@ _CALLED = (
 
 
 def replace(connection: Connection, former: str, subject: str) -> None:
-    """Let a registration's own id take the place of another name that it was known by."""
+    """Replace another name that a registration was known by with its own id."""
     known = connection.execute(sa.select(journeys).where(journeys.c.subject == former)).first()
     if known is not None and known.order_subject:
         connection.execute(
@@ -253,7 +253,7 @@ def replace(connection: Connection, former: str, subject: str) -> None:
 
 
 def is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
-    """Whether any of these names is that of a retest, or of a registration that has one."""
+    """Whether any of these names is that of a retest, or of a registration with a retest."""
     table = journeys.c
     query = sa.select(table.subject).where(
         table.original_subject.is_not(None),
@@ -263,7 +263,7 @@ def is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
 
 
 def gather(connection: Connection, names: Sequence[str], place: Place) -> None:
-    """Give a registration's retests and messages to `place`, where it turns out to belong."""
+    """Move a registration's retests and messages to `place`, where it turns out to belong."""
     former = [name for name in names if name != place.subject]
     connection.execute(
         journeys.update()
@@ -275,7 +275,7 @@ def gather(connection: Connection, names: Sequence[str], place: Place) -> None:
 
 
 def adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row[Any] | None:
-    """Take over the link of a retest that was known by another name; None where none was."""
+    """Take over the link of a retest from its other name; return None if it had no such link."""
     other = connection.execute(
         sa.select(journeys.c.original_subject, journeys.c.round).where(
             journeys.c.subject.in_(names),
@@ -296,14 +296,14 @@ def adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row[
 
 
 def learn_retest(connection: Connection, original: str, retest_id: str) -> Place:
-    """Link a retest, by whatever name the lab gave it, to its original; the round that it opens."""
+    """Link a retest, by any name that the lab gave it, to its original; return where it belongs."""
     known = resolve(connection, REGISTRATION, retest_id)
     row = link_retest(connection, original, known or retest_id)
     return Place(row.original_subject or original, row.round)
 
 
 def order_of(connection: Connection, registration: str) -> str | None:
-    """The id of the order that a registration came with, or else the one of its original."""
+    """The id of the order that a registration came with, or else that of its original's order."""
     table = journeys.c
     query = sa.select(table.order_subject, table.original_subject).where(
         table.subject == registration
@@ -317,7 +317,7 @@ def order_of(connection: Connection, registration: str) -> str | None:
 
 
 def resolve(connection: Connection, resource: str, written_id: str) -> str | None:
-    """The subject that goes by this name; None while it is not known, or if it is shared."""
+    """The subject that has this name; None if the name is not known yet, or is shared."""
     query = sa.select(aliases.c.subject).where(
         aliases.c.resource == resource, aliases.c.alias == written_id, ~aliases.c.is_shared
     )
@@ -325,14 +325,14 @@ def resolve(connection: Connection, resource: str, written_id: str) -> str | Non
 
 
 def link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
-    """Link a retest to its parent's original, as the next round, unless it is linked; its row."""
+    """Link a retest to its parent's original as the next round, unless linked; return its row."""
     parent = resolve(connection, REGISTRATION, parent) or parent
     above = _add(connection, parent)
     original = above.original_subject or parent
     row = _add(connection, retest)
-    if row.original_subject or original == retest:  # linked already, or parents in a circle
+    if row.original_subject or original == retest:  # already linked, or parents in a circle
         return row
-    # The original's row is locked, so that two retests at once get two rounds.
+    # Lock the original's row, so that two retests at once get two rounds.
     connection.execute(
         sa.select(journeys.c.subject).where(journeys.c.subject == original).with_for_update()
     )
@@ -350,7 +350,7 @@ def link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]
 
 
 def _add(connection: Connection, registration: str) -> sa.Row[Any]:
-    """A registration's row, there from now on."""
+    """Return a registration's row, adding it if it is missing."""
     statement = _adding_registration(connection.dialect.name)
     return connection.execute(statement, {"subject": registration}).one()
 
@@ -364,7 +364,7 @@ def _name(connection: Connection, names: Mapping[tuple[str, str], str]) -> None:
     connection.execute(_naming(connection.dialect.name), rows)
 
 
-# Statements are built once: that costs more than running them.
+# Each statement is built once: building costs more than running.
 
 
 @cache
@@ -398,8 +398,8 @@ class KitPast:
     known: tuple[Step, ...]
     waiting: tuple[Waiting, ...]
     notified: AlreadyNotified
-    stopped: frozenset[tuple[str, str]]  # (rule, role) that a person has decided not to tell
-    was_planned: bool  # an event of it has been planned before, or this one has
+    stopped: frozenset[tuple[str, str]]  # (rule, role) that a person has stopped
+    was_planned: bool  # whether any event of it, this one included, has been planned before
 
 
 def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple[Step, ...]:
@@ -414,11 +414,11 @@ def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple
 def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) -> KitPast:
     """The past of a kit, of its orders and of the other kits that came with these.
 
-    `event` is the one that is being planned: it counts already. `notified` has those who got, or
-    will get, a message about this very subject in this round.
+    `event`, the one being planned, already counts as a step. `notified` holds those who have got,
+    or will get, a message about this very subject in this round.
     """
     kits, rows, was_planned = _kits(connection, kind.resource, place.subject, event)
-    waiting: list[Waiting] = []  # or failed: a later step may end what is asked of staff about it
+    waiting: list[Waiting] = []  # or failed: a later step may close the case about it
     notified: set[tuple[str, str, str]] = set()
     stopped: set[tuple[str, str]] = set()
     may_have_arrived = _unconfirmed(connection, rows)
@@ -445,7 +445,7 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
 
 
 def _unconfirmed(connection: Connection, rows: Sequence[Any]) -> set[str]:
-    """Messages without a receipt in time: they may have arrived, so no plan sends them again."""
+    """Messages without a receipt in time: they may have arrived, so no plan repeats them."""
     ids = [row.message for row in rows if row.message_status == "temporary-failure"]
     mine = (attempts.c.notification_id.in_(ids), attempts.c.code == UNCONFIRMED)
     found = sa.select(attempts.c.notification_id).where(*mine)
@@ -455,8 +455,8 @@ def _unconfirmed(connection: Connection, rows: Sequence[Any]) -> set[str]:
 def _kits(
     connection: Connection, resource: str, subject: str, event: KitEvent | None = None
 ) -> tuple[Kits, list[Any], bool]:
-    """A kit or an order with all that belongs to it, the messages about these, and whether an event
-    of it was planned.
+    """A kit or an order with everything that belongs to it, the messages about these, and whether
+    an event of it was planned.
     """
     links = connection.execute(linked(resource), {"kit": subject}).all()
     registrations = [
@@ -466,20 +466,20 @@ def _kits(
     orders = {one.order for one in registrations if one.order}
     originals = {one.original for one in registrations}
     (orders if resource == ORDER else originals).add(subject)
-    # Of other orders, to which retests and their kin lead, not all the kits were asked for.
+    # Retests and their kin lead to other orders; not all kits of those were asked for.
     mine = {one.order for one in registrations if one.original == subject}
     whole = {subject} if resource == ORDER else mine
     found: dict[str, KitEvent] = {}
     messages = []
     given = {"subjects": sorted(orders | originals)}
     for row in connection.execute(_HAPPENED, given):
-        if row.name not in EVENTS:  # a newer version has taken it, before a rollback
+        if row.name not in EVENTS:  # a newer version accepted it, before a rollback
             continue
-        # By what it names: in the lab's own examples an order and a registration have the same id.
+        # By its resource: in the lab's own examples an order and a registration share an id.
         of_order = EVENTS[row.name].resource == ORDER
         if row.about not in (orders if of_order else originals):
             continue
-        # It has a subject, so it was processed once: it has come, though it is looked at again.
+        # It has a subject, so it was processed once: it counts, even while it is processed again.
         found[row.id] = KitEvent(row.name, row.about, row.round, row.received_at)
         if row.message is not None and (not of_order or row.about in whole):
             messages.append(row)
@@ -488,21 +488,21 @@ def _kits(
 
 
 def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
-    """Cancel the messages of these ids that still wait, each for its reason."""
+    """Cancel those of these messages that still wait, each with its reason."""
     for id_, reason in sorted(reasons.items()):
         mine = sa.and_(notifications.c.id == id_, IS_WAITING)
         ended = {"status": "cancelled", "reason": reason[:500]}
         connection.execute(notifications.update().where(mine).values(ended))
 
 
-# Statements are built once: that costs more than running them.
+# Each statement is built once: building costs more than running.
 
 _KIT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
 
 
 @cache
 def linked(resource: str) -> Any:
-    """A query for the registrations of a kit or an order: its rounds, its orders, their kits."""
+    """Build a query for a kit's or an order's registrations: its rounds, its orders, their kits."""
     table, mine = journeys.c, journeys.alias().c
     if resource == ORDER:
         orders: Any = sa.select(_KIT)
@@ -517,7 +517,7 @@ def linked(resource: str) -> Any:
     )
     originals = sa.union(came_with, own) if own is not None else came_with
     columns = (table.subject, table.original_subject, table.round, table.order_subject)
-    # Two questions, each by its index: with OR PostgreSQL reads the whole table.
+    # Two queries, each by its index: with OR, PostgreSQL reads the whole table.
     return sa.union(
         sa.select(*columns).where(table.subject.in_(originals), table.resource == REGISTRATION),
         sa.select(*columns).where(table.original_subject.in_(originals)),
@@ -549,7 +549,7 @@ _HAPPENED = (
         sa.and_(
             _message.event_id == events.c.id,
             sa.or_(_message.status.in_((*ALIVE, *FAILED)), _message.stopped_by.is_not(None)),
-            # A digest hangs on its first item's event, and is about others too.
+            # A digest belongs to its first item's event, but is about others too.
             KIND.in_((MESSAGE, ALERT, RESENT)),
         ),
         isouter=True,

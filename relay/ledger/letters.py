@@ -1,4 +1,4 @@
-"""Letters: what is written once to all who had a rule's message on a day."""
+"""Letters: words that staff send once to all who had a rule's message on a day."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relay.ledger.schema import events, letters, notifications
 from relay.ledger.views.daily_counts import Day
 from relay.ledger.views.queries import MADE_BY
 from relay.ledger.worklist import replies
-from relay.rules.addresses import same
+from relay.rules.addresses import address_key
 from relay.rules.channels import CHANNEL_NAMES
 from relay.rules.statuses import GONE, MESSAGE, RESENT
 
@@ -30,7 +30,7 @@ _table = letters.c
 
 @dataclass(frozen=True)
 class Letter:
-    """Words to all who had a message of a rule on a day, by an edition or by any."""
+    """A message to all who had a rule's message on a day, by one edition or any."""
 
     id: str
     rule: str
@@ -44,7 +44,7 @@ class Letter:
 
 @dataclass(frozen=True)
 class Reader:
-    """Whom a letter goes to, by the latest message that it is about."""
+    """A person whom a letter goes to, by the latest message that it is about."""
 
     event_id: str
     subject: str
@@ -62,7 +62,7 @@ def listed(connection: Connection) -> Sequence[Letter]:
 
 
 def write(connection: Connection, by: str, **values: Any) -> str:
-    """Keep a letter that somebody is to send; its id."""
+    """Keep a letter that somebody has yet to send; return its id."""
     id_ = new_id("ltr")
     connection.execute(letters.insert().values(id=id_, author=by, written_at=now(), **values))
     keep(connection, Act(by, WRITE, id_, f"{values['rule']}, {values['day']}"))
@@ -70,7 +70,7 @@ def write(connection: Connection, by: str, **values: Any) -> str:
 
 
 def close(connection: Connection, letter: Letter, act: Act) -> None:
-    """It is sent, or thrown away: once. Raises NotDone."""
+    """Close a letter that was sent or thrown away. Raises NotDone if it is closed already."""
     mine = letters.update().where(_table.id == letter.id, _table.closed_at.is_(None))
     if not connection.execute(mine.values(closed_at=now())).rowcount:
         raise NotDone(CLOSED)
@@ -80,8 +80,8 @@ def close(connection: Connection, letter: Letter, act: Act) -> None:
 def readers(
     connection: Connection, rule: str, day: Day, edition: int | None = None
 ) -> Mapping[str, Reader]:
-    """Each patient or customer who had a message of a rule on a day, by channel and address: once,
-    whatever ways and kits they had it for, but for who gets nothing more, and whose kit waits for a
+    """Each patient or customer who had a rule's message on a day, by channel and address: once, for
+    any number of channels and kits, leaving out people who are suppressed or whose kit waits for a
     person.
     """
     row = notifications.c
@@ -101,7 +101,7 @@ def readers(
     made: dict[str, Reader] = {}
     reached = set()  # by an earlier channel
     for one in sorted(rows, key=lambda one: CHANNEL_NAMES.index(one.channel)):
-        person, address = (one.subject, one.role), f"{one.channel} {same(one.address)}"
+        person, address = (one.subject, one.role), f"{one.channel} {address_key(one.address)}"
         if may_be_held and replies.held_by(connection, one.subject):
             continue
         if person not in reached:

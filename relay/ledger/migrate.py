@@ -17,18 +17,18 @@ from relay.ledger.database import Database, why_not
 from relay.ledger.migrations import carry_over
 from relay.ledger.schema import RETIRED_INDEXES, REVISION, metadata
 
-_LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
+_LOCK = 7_236_841  # the number of our own advisory lock: one release at a time
 _NO_TABLE = "42P01"  # PostgreSQL's
-_PATIENCE_SECONDS = 30  # a release waits so long for a moment in which nobody uses a table
+_PATIENCE_SECONDS = 30  # for which a release waits for a moment when no table is in use
 
 
 def upgrade(db: Database, revision: str = "head") -> str:
-    """Migrate the ledger to this code's schema, or back to an older `revision`; the revision that
-    it has then.
+    """Migrate the ledger to this code's schema, or back to an older `revision`; return the revision
+    that it then has.
 
     Safe to run twice, and from two places at once. A ledger that a later version has migrated is
     left alone: a platform runs the release command on a rollback too. It owns its transactions, in
-    which it may wait for locks for longer than others do.
+    which it may wait longer for locks than other code.
     """
     from alembic import command
     from alembic.config import Config
@@ -49,14 +49,14 @@ def upgrade(db: Database, revision: str = "head") -> str:
     with _alone(db) as connection:
         if reached == REVISION:
             _build_indexes(db, connection)
-        if not is_newer(reached):  # what a later version has left is not known here
+        if not is_newer(reached):  # this code does not know a later version's rows
             _carry_over(db, connection)
     return reached
 
 
 def _carry_over(db: Database, alone: Connection) -> None:
-    """Bring older rows into today's form: on PostgreSQL in short transactions of their own, so that
-    nobody waits for `alone`.
+    """Bring older rows into the current form, on PostgreSQL in short transactions of their own, so
+    that nobody waits for `alone`.
     """
 
     def transact(work: carry_over.Work, after: str) -> str | None:
@@ -75,10 +75,10 @@ def _carry_over(db: Database, alone: Connection) -> None:
 
 @contextmanager
 def _alone(db: Database) -> Iterator[Connection]:
-    """A transaction that no other release is in, and that may take long.
+    """Open a transaction that excludes other releases, and that may take long.
 
-    Who waits for it asks in a transaction of its own each time: one that goes on may have a
-    snapshot, and then the other release's index is never built.
+    While it waits, each attempt has its own transaction: one that stayed open might hold a
+    snapshot, and then the other release's index would never be built.
     """
     while True:
         with db.write() as connection:
@@ -97,10 +97,10 @@ def _is_alone(db: Database, connection: Connection) -> bool:
 
 
 def _build_indexes(db: Database, connection: Connection) -> None:
-    """Make the indexes that the schema has and the ledger lacks, and drop those that have retired.
+    """Build the indexes that the schema has and the ledger lacks, and drop the retired ones.
 
-    No migration makes them: on PostgreSQL that would keep every writer waiting for as long as it
-    takes. One that was left half-made is made anew.
+    No migration builds them: on PostgreSQL that would keep every writer waiting for the whole time.
+    One that was left half-built is built anew.
     https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
     """
     wanted = {str(index.name): index for table in metadata.sorted_tables for index in table.indexes}
@@ -133,10 +133,10 @@ _INDEXES = sa.text(
 
 
 def _lock_tables(connection: Connection) -> None:
-    """Take every table, or none and try again.
+    """Lock all tables, or none and try again.
 
-    Who holds one and waits for another makes a deadlock with the workers of the version before,
-    and lets webhooks wait: https://www.postgresql.org/docs/current/explicit-locking.html
+    Holding one while waiting for another causes a deadlock with the previous version's workers, and
+    makes webhooks wait: https://www.postgresql.org/docs/current/explicit-locking.html
     """
     present = metadata.tables.keys() & set(sa.inspect(connection).get_table_names())
     if not present:
@@ -159,9 +159,9 @@ def _lock_tables(connection: Connection) -> None:
 
 
 def revision(db: Database) -> str | None:
-    """The schema's revision in the database; None when it was never migrated.
+    """The schema's revision in the database; None if it was never migrated.
 
-    It owns its read: that the table is missing would end the caller's transaction.
+    It owns its read: a missing table would end the caller's transaction.
     """
     try:
         with db.engine.connect() as connection:
@@ -175,8 +175,8 @@ def revision(db: Database) -> str | None:
 
 
 def is_migrated(db: Database) -> bool:
-    """Whether the database has this code's schema, or a later one: migrations only add, so that old
-    and new code run side by side during a release. It owns its read, as `revision` does.
+    """Whether the database has this code's schema, or a later one: migrations only add, so old and
+    new code can run side by side during a release. It owns its read, as `revision` does.
     """
     found = revision(db)
     return found == REVISION or is_newer(found)

@@ -1,4 +1,4 @@
-"""Rows for planned notices: each once, whoever plans it."""
+"""Rows for planned notices: each is inserted once, however often it is planned."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from relay.rules.statuses import (
     RESENT,
 )
 
-# The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
-# are by default, and moves items in and out of digests by `digest` alone. Both write during a
-# deploy, and rows that wait may be its. So these columns are read here only, with the older ones.
-# A release later a migration carries over once more what 0005 did. Then `KIND` is `kind`, an item's
-# digest is its `digest_id`, `IS_KEPT` is `is_kept`, `BEGUN` is `begun_at`, and `digest` goes.
+# The previous release (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` at their
+# defaults, and moves items in and out of digests by `digest` alone. Both releases write during a
+# deploy, and it may have written waiting rows. So only this file reads these columns, with the
+# older ones. In the next release a migration repeats what 0005 did. Then `KIND` is `kind`, an
+# item's digest is its `digest_id`, `IS_KEPT` is `is_kept`, `BEGUN` is `begun_at`; `digest` goes.
 _row = notifications.c
 KIND: sa.ColumnElement[str] = sa.case(
     (_row.kind == ANSWER, ANSWER),
@@ -43,13 +43,13 @@ KIND: sa.ColumnElement[str] = sa.case(
     (_row.kind == RESENT, RESENT),
     else_=MESSAGE,
 )
-KEPT_ID = "dry-run-"  # begins the provider_id of what was kept here
+KEPT_ID = "dry-run-"  # begins the provider_id of messages kept here
 IS_KEPT = sa.or_(_row.is_kept, sa.func.coalesce(_row.provider_id, "").startswith(KEPT_ID))
-# Whether an attempt came as far as its words being kept, so that the provider may have it.
+# Whether the words of an attempt were kept: if so, the provider may have it.
 BEGUN = sa.or_(attempts.c.begun_at.is_not(None), _row.content.is_not(None))
 UNDER_WAY = sa.and_(attempts.c.outcome == "started", BEGUN)
 
-# What `WithEvent` is read from, of notifications that are joined with their events.
+# The columns of a `WithEvent`, for notifications joined with their events.
 WITH_EVENT = (
     *(_row[name].label(name) for name in ("id", "event_id", "subject", "round")),
     events.c.name.label("event_name"),
@@ -62,7 +62,7 @@ WITH_EVENT = (
 
 @dataclass(frozen=True)
 class WithEvent:
-    """A notification with its event, and what the lab said about that at `facts_at`."""
+    """A notification with its event, and the lab's facts about the event as of `facts_at`."""
 
     id: str
     event_id: str
@@ -76,11 +76,11 @@ class WithEvent:
 
     @classmethod
     def of(cls, row: Any, **more: Any) -> Self:
-        """A row that has WITH_EVENT, with all else that the class has; `more` wins."""
+        """Make one from a row with WITH_EVENT and the class's other fields; `more` overrides."""
         return cls(**{**row._mapping, "facts": Facts.from_json(row.facts), **more})
 
     def context(self, clinic: Record, known: tuple[Step, ...] = ()) -> RuleContext:
-        """As rules see it, by the facts that it carries and the steps `known`."""
+        """The context for rules, from the facts that it carries and the steps `known`."""
         seen = names(self.event_name, self.event_data, self.event_received_at, self.facts, clinic)
         step = Step(self.event_name, self.round, self.event_received_at)
         return RuleContext(step, self.subject, self.facts, seen, known, self.facts_at)
@@ -92,13 +92,13 @@ def is_item_of(digest: Any) -> sa.ColumnElement[bool]:
 
 
 def is_kept_attempt() -> sa.ColumnElement[bool]:
-    """A condition: an attempt went to no provider, since its message was kept here."""
+    """A condition: an attempt went to no provider, because its message was kept here."""
     return sa.func.coalesce(attempts.c.provider_id, "").startswith(KEPT_ID)
 
 
 def maybe_sent() -> sa.ColumnElement[bool]:
-    """A condition: a provider has, or may have, taken a notification."""
-    # By name, since SQLAlchemy does not correlate a subquery inside ON CONFLICT.
+    """A condition: a provider has accepted a notification, or may have."""
+    # By name, because SQLAlchemy does not correlate a subquery inside ON CONFLICT.
     notification_id: sa.ColumnElement[str] = sa.literal_column("notifications.id")
     return sa.exists().where(
         attempts.c.notification_id == notification_id,
@@ -109,9 +109,9 @@ def maybe_sent() -> sa.ColumnElement[bool]:
 
 @cache
 def inserting(dialect: str) -> Any:
-    """The statement that inserts notifications, built once: that costs more than running it."""
+    """Build the statement that inserts notifications, once: building costs more than running."""
     failed = sa.bindparam("failed", type_=sa.Boolean)
-    # What goes at once is due by the database's clock: ours may be fast, and it would wait for it.
+    # A notice that goes at once is due by the database's clock: it would wait if ours were fast.
     at_once = sa.bindparam("at_once", type_=sa.Boolean)
     due = sa.bindparam("due", type_=UtcDateTime())
     digest = notifications.alias()
@@ -124,7 +124,7 @@ def inserting(dialect: str) -> Any:
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
     what = ("kind", "digest", "digest_id", "waits_for")
-    # An item is sent in its digest; and no plan brings back what a person has stopped.
+    # An item is sent in its digest; and no plan revives a message that a person has stopped.
     is_free = sa.and_(KIND != DIGEST, KIND != ITEM, notifications.c.stopped_by.is_(None))
     return insert.on_conflict_do_update(
         index_elements=[notifications.c.identity],
@@ -136,10 +136,10 @@ def inserting(dialect: str) -> Any:
 def insert_notices(
     connection: Connection, event_id: str, notices: Sequence[Notice], case_id: str | None = None
 ) -> list[str]:
-    """Insert notices; the ids of those that are new, or were cancelled and are wanted again. What
-    somebody has stopped waits from the start.
+    """Insert notices; return the ids of those that are new, or were cancelled and are wanted again.
+    Any that somebody has stopped wait from the start.
 
-    `case_id` is for alerts: the case that they are about.
+    `case_id`, for alerts, is the case that they are about.
     """
     if not notices:
         return []
@@ -169,7 +169,7 @@ def insert_notices(
 
 
 def alive_channels(connection: Connection, obligation: str, but: str) -> set[str]:
-    """The channels by which an obligation was met, or is to be, leaving out one message."""
+    """The channels by which an obligation was or may be met, leaving out the message `but`."""
     query = sa.select(notifications.c.channel).where(
         notifications.c.obligation == obligation,
         notifications.c.status.in_(ALIVE),
@@ -183,8 +183,8 @@ def is_alive(
 ) -> bool:
     """Whether any message that one rule owes one role about one kit has reached them, or may.
 
-    Of a `repeat`, by its id, what had gone out before does not count: a person found that wanting.
-    Where it `must_arrive`, nor does what is out and whose time to arrive is over.
+    With `repeat`, a message's id, those that went out before it do not count: a person found them
+    wanting. If a message `must_arrive`, nor do sent ones whose time to arrive is over.
     """
     table = notifications.c
     mine = table.obligation == obligation
@@ -196,8 +196,8 @@ def is_alive(
 
 
 def reaches(message: Any, since: Any) -> sa.ColumnElement[bool]:
-    """Whether a message, the table or an alias of it, is under way, or has gone out and is newer
-    than the id `since`.
+    """A condition: a message (the table or an alias) is under way, or has gone out and its id is
+    newer than `since`.
     """
     is_new = sa.or_(message.c.id > since, message.c.status.not_in(GONE))
     return sa.and_(message.c.status.in_(ALIVE), is_new)

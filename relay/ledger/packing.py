@@ -1,7 +1,7 @@
-"""All rows of a finished kit as one blob, and back: for `relay.ledger.history`. Pure.
+"""Packs all rows of a finished kit into one blob, and back, for `relay.ledger.history`. Pure.
 
-It keeps who (a role), what, when, the outcome and its reason, and each message's identity, so that
-what was told is never told again. It keeps no address, word, fact or note.
+A blob keeps who (a role), what, when, the outcome and its reason, and each message's identity, so
+that no message is sent twice. It keeps no address, word, fact or note.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 Rows = Mapping[sa.Table, list[Row]]
 # In the order in which they can be put back.
 TABLES = (journeys, aliases, events, notifications, attempts, receipts, cases)
-# Personal data, what is waited for, and what only providers and the lab used.
+# Personal data, columns for waiting, and those that only providers and the lab used.
 _LEFT_OUT: Mapping[sa.Table, Iterable[str]] = {
     events: (
         *("identity", "data", "facts", "person", "next_at", "tried_at"),
@@ -48,9 +48,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def is_over(kit: Rows, old: datetime) -> bool:
-    """Whether a kit is finished, blanked, and older than `old` in every moment that its rows have.
+    """Whether a kit is finished, blanked, and every moment in its rows is `old` or earlier.
 
-    Nothing of it waits, is followed up, is looked for or deleted at a provider, or is a case.
+    Nothing waits, is followed up, is searched for or deleted at a provider, or has an open case.
     """
     return (
         all(moment <= old for moment in moments(kit))
@@ -62,7 +62,7 @@ def is_over(kit: Rows, old: datetime) -> bool:
 
 
 def moments(kit: Rows) -> Iterator[datetime]:
-    """Yield every moment that a kit's rows have."""
+    """Yield every moment in a kit's rows."""
     for table in TABLES:
         for column in table.c:
             if isinstance(column.type, UtcDateTime):
@@ -83,19 +83,19 @@ def _is_settled(attempt: Row) -> bool:
 
 
 def pack(kit: Rows) -> bytes:
-    """A kit's rows as one blob, a column at a time: what is alike stands together."""
+    """Pack a kit's rows into one blob, by columns, so that similar values stand together."""
     places = {row["id"]: n for table in TABLES for n, row in enumerate(kit[table]) if "id" in row}
     thinned = {table.name: _columns(table, [*_thinned(table, kit, places)]) for table in TABLES}
     return zlib.compress(json.dumps(thinned, separators=(",", ":"), ensure_ascii=False).encode(), 9)
 
 
 def text(blob: bytes) -> str:
-    """All that a blob says: to search it."""
+    """The whole text of a blob, to be searched."""
     return zlib.decompress(blob).decode()
 
 
 def unpack(blob: bytes) -> Rows:
-    """A kit's rows as they were, but for what was left out."""
+    """Unpack a kit's rows as they were, but for the columns that were left out."""
     thinned, kit = json.loads(text(blob)), dict[sa.Table, list[Row]]()
     for table in TABLES:
         kit[table] = [*_filled(table, thinned.get(table.name, {}), kit)]
@@ -103,8 +103,8 @@ def unpack(blob: bytes) -> Rows:
 
 
 def _thinned(table: sa.Table, kit: Rows, places: Mapping[str, int]) -> Iterator[Row]:
-    """The rows with what is kept of them: other rows by their places, moments by what lies between
-    them in milliseconds.
+    """Yield rows reduced to what is kept: other rows as their places, moments as differences in
+    milliseconds.
     """
     first = 0
     for row in kit[table]:
@@ -153,8 +153,8 @@ def _filled(table: sa.Table, columns: Mapping[str, list[Any]], kit: Rows) -> Ite
 
 
 def _made_anew(table: sa.Table, row: Row) -> Row:
-    """The values that a row needs and that were left out."""
-    if table is events:  # its `dedupe_window` is over: a repeat of it is another event
+    """The values that a row needs but that were left out."""
+    if table is events:  # its `dedupe_window` is over: a repeat counts as another event
         return {"data": {}, "identity": f"history:{row['id']}"}
     if table is notifications:
         return {"address": "", "family": row["family"] or _owed(row)}

@@ -1,8 +1,8 @@
 """A session with PostgreSQL: its time limits, and whether it is ours alone or a pooler's.
 
-PgBouncer in transaction mode gives each transaction whichever of the server's sessions is free. It
-refuses what we ask of a session when we connect, or leaves it out without a word, and what one
-client has prepared another would run. So there each transaction asks for it, and none prepares.
+PgBouncer in transaction mode gives each transaction any free session of the server. It refuses the
+settings that we ask for when we connect, or silently ignores them, and one client would run what
+another has prepared. So there each transaction asks for the settings, and none prepares.
 https://www.pgbouncer.org/features.html
 """
 
@@ -18,26 +18,26 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from sqlalchemy.engine import URL, Engine
 
-# A network that swallows everything is noticed: the server's own time limits cannot tell of it.
+# These detect a network that swallows everything, which the server's own time limits cannot.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _KEEPALIVE |= {"tcp_user_timeout": 20_000}
-_REFUSED = "unsupported startup parameter"  # what PgBouncer says of `options`
+_REFUSED = "unsupported startup parameter"  # PgBouncer's answer to `options`
 _AUTOCOMMIT = "AUTOCOMMIT"
 _OWN = "SELECT pg_backend_pid(), current_setting('relay.session', true)"
 
 
 class Session(psycopg.Connection[Any]):
-    """A connection on which no call waits for longer than `limit` seconds, whoever is silent: a
-    disk that hangs in a commit, or a pooler that has no session free.
+    """A connection on which no call waits longer than `limit` seconds, even if a disk hangs in a
+    commit, or a pooler has no free session.
     """
 
     limit: float | None = None
-    is_silent = False  # it was given up: it may still do what it was asked
-    begins = ""  # of one that is shared: how a transaction begins
+    is_silent = False  # given up after the limit: it may still do what it was asked
+    begins = ""  # for a shared one: how a transaction begins
 
     @classmethod
     def open(cls, arguments: dict[str, Any], begins: str, limit: float) -> Session:
-        """Connect, and find out whether we are alone on it."""
+        """Connect, and find out whether the session is ours alone."""
         try:
             session = cls.connect(**arguments)
         except psycopg.OperationalError as error:
@@ -52,8 +52,8 @@ class Session(psycopg.Connection[Any]):
         return session
 
     def run(self, sql: Any, parameters: Any) -> list[Any]:
-        """Run a statement, prepared where that is possible, in a transaction of its own; its rows.
-        It is in autocommit.
+        """Run a statement, prepared if possible, in a transaction of its own; return its rows. The
+        session is in autocommit.
         """
         if not self.begins:
             return self.execute(sql, parameters, prepare=True).fetchall()
@@ -63,7 +63,7 @@ class Session(psycopg.Connection[Any]):
         return rows
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Every call ends here. Raises OperationalError, and hangs up, after `limit` seconds."""
+        """Wait for any call. Raises OperationalError, and hangs up, after `limit` seconds."""
         try:
             return super().wait(gen, interval, self.limit if timeout is None else timeout)
         except psycopg.OperationalError:
@@ -74,7 +74,7 @@ class Session(psycopg.Connection[Any]):
 
 
 def engine(url: URL, patience: float, **how: Any) -> Engine:
-    """An engine whose sessions wait `patience` seconds for a lock, hardly longer for the rest."""
+    """An engine whose sessions wait `patience` seconds for a lock, and little longer otherwise."""
     milliseconds, limit = int(patience * 1000), patience * 1.5
     limits = {
         "statement_timeout": milliseconds * 5 // 4,
@@ -107,11 +107,11 @@ def engine(url: URL, patience: float, **how: Any) -> Engine:
     return made
 
 
-_FEW = 4  # rows for which a pipeline costs more than it saves
+_FEW = 4  # rows up to which a pipeline costs more than it saves
 
 
 def _one_by_one(cursor: Any, statement: str, rows: Sequence[Any], _context: Any) -> bool:
-    """Run a statement for a few rows without a pipeline; whether that was done."""
+    """Run a statement for a few rows without a pipeline; return whether it did."""
     if is_few := len(rows) <= _FEW:
         for row in rows:
             cursor.execute(statement, row)
@@ -119,7 +119,7 @@ def _one_by_one(cursor: Any, statement: str, rows: Sequence[Any], _context: Any)
 
 
 def lift_limits(connection: sa.Connection) -> None:
-    """Let this transaction take as long as it needs. What it waits for a lock stays limited."""
+    """Let this transaction take as long as it needs; its waits for locks stay limited."""
     session: Any = connection.connection.driver_connection
     session.limit = None
     for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
@@ -128,14 +128,14 @@ def lift_limits(connection: sa.Connection) -> None:
 
 @contextmanager
 def unlimited(engine: Engine) -> Iterator[sa.Connection]:
-    """A connection in autocommit and without time limits, for what cannot be in a transaction."""
+    """Yield a connection in autocommit without time limits, for work outside a transaction."""
     with engine.connect() as connection:
         connection.execution_options(isolation_level=_AUTOCOMMIT)
         try:
             with connection.begin():
                 session: Any = connection.connection.driver_connection
                 session.limit = None
-                if not session.begins:  # else it is the server's own limits that hold
+                if not session.begins:  # otherwise the server's own limits apply
                     connection.exec_driver_sql("SET statement_timeout = 0; SET lock_timeout = 0")
                 yield connection
         finally:

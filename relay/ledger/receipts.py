@@ -1,4 +1,4 @@
-"""Receipts: providers' reports after a send. A message's status is what they add up to."""
+"""Receipts: providers' reports after a send. Together they determine a message's status."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from relay.rules.statuses import FAILED, OURS, UNCONFIRMED
 
 AT_ONCE = 100  # receipts in one transaction
 ARRIVED = "It arrived after all."
-LATELY = timedelta(days=7)  # how far back a bounce that names no message may reach
+LATELY = timedelta(days=7)  # how old a message may be that is bounced by address only
 SKEW = timedelta(seconds=60)  # the provider's clock and ours
 
 
 class Heard(NamedTuple):
-    """A receipt that was new, and the message that it is about."""
+    """A new receipt, and the message that it is about."""
 
     event_id: str
     notification_id: str
@@ -45,8 +45,8 @@ def record(db: Database, channel: str, reported: Sequence[Receipt]) -> list[Hear
     """Keep receipts of a channel's provider, update their notifications, and return the new ones.
 
     A receipt that names none of our attempts is ignored: another system may use the same account.
-    A bounce that names only an address suppresses it, whoever wrote to it. It owns its
-    transactions, a few receipts each: one that is repeated after a failure is not new.
+    A bounce that names only an address suppresses it, even if another system wrote to it. It owns
+    its transactions, a few receipts each: one repeated after a failure does not count as new.
     """
     return [
         heard
@@ -65,7 +65,7 @@ def _record(connection: Connection, channel: str, reported: Sequence[Receipt]) -
     heard = []
     for one, receipt in zip(known, reported, strict=True):
         if one is None:
-            # It is not kept, and so may have come before: it lifts no stop that is later than it.
+            # It is not kept, so it may be a repeat: it lifts no stop that is newer than it.
             change_stops(connection, channel, receipt.address, receipt, receipt.happened_at)
         elif (digest := _digest(one.id, receipt)) in news:
             news.remove(digest)
@@ -84,7 +84,7 @@ def _record(connection: Connection, channel: str, reported: Sequence[Receipt]) -
 
 
 def _adopt(connection: Connection, by_attempt: Mapping[str, tuple[sa.Row[Any], Receipt]]) -> None:
-    """Mark attempts as accepted: a provider that reports on one must have taken it."""
+    """Mark attempts as accepted: a provider that reports on one must have accepted it."""
     unsettled = ("started", "unknown")
     query = sa.select(attempts.c.id).where(attempts.c.id.in_(by_attempt))
     for id_ in connection.execute(query.where(attempts.c.outcome.in_(unsettled))).scalars().all():
@@ -101,8 +101,8 @@ def change_stops(
     receipt: Receipt,
     before: datetime | None = None,
 ) -> None:
-    """Stop an address as a receipt says, or lift what the provider had stopped (`before` then).
-    What staff or the person have stopped in another way stays.
+    """Suppress an address as a receipt says, or lift the provider's own stop, if older than
+    `before`. Stops by staff, or by the person in another way, stay.
     """
     if receipt.suppress and address:
         suppress_channel(connection, channel, address, receipt.suppress)
@@ -111,8 +111,8 @@ def change_stops(
 
 
 def attempts_of(connection: Connection, channel: str, reported: Sequence[Receipt]) -> list[Any]:
-    """The attempt that each receipt is about, by its own id, else by the provider's; None where it
-    names none.
+    """The attempt that each receipt is about, found by its own id, else by the provider's; None if
+    it names none of ours.
     """
     table = attempts.c
     query = sa.select(table.id, table.notification_id, table.provider_id)
@@ -122,7 +122,7 @@ def attempts_of(connection: Connection, channel: str, reported: Sequence[Receipt
         ids = {getattr(one, name) for one in reported} - {""}
         found = connection.execute(query.where(column.in_(ids)))
         known |= {row._mapping[column]: row for row in found}
-    # One that names both says what another one means that names only the provider's.
+    # A receipt that names both explains another that names only the provider's.
     both = {one.provider_id: known[one.attempt_id] for one in reported if one.attempt_id in known}
     known = both | known
     return [known.get(one.attempt_id) or known.get(one.provider_id) for one in reported]
@@ -140,13 +140,13 @@ def last_to(connection: Connection, channel: str, receipt: Receipt) -> Any:
         .where(sent.channel.in_(carried_with(channel)), sent.address == receipt.address)
         .where(*lately)
     )
-    if receipt.happened_at:  # rather one that was out by then than a newer one
+    if receipt.happened_at:  # prefer one that was out by then to a newer one
         query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
     return connection.execute(query.order_by(table.started_at.desc()).limit(1)).first()
 
 
 def _locked(connection: Connection, ids: Collection[str]) -> dict[str, sa.Row[Any]]:
-    """Notifications by their ids, locked in one order: two batches are about many, in any order."""
+    """Notifications by their ids, locked in one order: two batches may name them in any order."""
     query = sa.select(notifications).where(notifications.c.id.in_(ids))
     found = connection.execute(query.order_by(notifications.c.id).with_for_update())
     return {row.id: row for row in found}
@@ -181,18 +181,18 @@ def keep(connection: Connection, reported: Sequence[tuple[str, Receipt]]) -> set
     return {*connection.execute(added).scalars()}
 
 
-# Of what was delivered the release before has kept only when it heard of it.
+# For a delivery the previous release kept only the time at which it heard of it.
 HAPPENED_AT = sa.func.coalesce(
     receipts.c.happened_at, sa.case((receipts.c.state == "delivered", receipts.c.received_at))
 )
 
 
 def follow(connection: Connection, ids: Collection[str]) -> None:
-    """Move notifications to the status that their receipts add up to: forward only, unless what was
-    delivered has bounced since.
+    """Move notifications to the status that their receipts add up to: forward only, unless a
+    delivered message has bounced since.
     """
     mine = attempts.c.notification_id.in_(ids)
-    # One that was rejected or has not begun is not out: what counts is how the one before it fared.
+    # A rejected attempt, or one not begun, is not out: the outcome of the one before it counts.
     is_out = sa.or_(attempts.c.outcome.in_(("accepted", "unknown")), UNDER_WAY)
     gone_out = sa.select(attempts.c.notification_id, attempts.c.id).join(notifications)
     gone_out = gone_out.where(mine, is_out).order_by(attempts.c.started_at)
@@ -224,7 +224,7 @@ def _delivered(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
         .where(table.id.in_([row.id for row in rows]))
         .values(**arrived, receipt_by=None, follow_up_at=None, waits_for=None)
     )
-    # Of one that is a fallback itself, those that wait are to others: staff, each with their own.
+    # If this is itself a fallback, those that wait are to others: staff, one for each person.
     owed = {row.obligation for row in rows if not row.is_fallback}
     waiting = (table.obligation.in_(owed), table.is_fallback, IS_WAITING)
     reason = "It is no longer needed: the first message arrived after all."
@@ -246,9 +246,9 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
     if not is_undone and STATES.index(row.status) > STATES.index(best.state):
         return
     values: dict[str, Any] = {"status": best.state, "receipt_by": None, "delivered_at": None}
-    if row.status not in FAILED or row.follow_up_at:  # else it says what was done about it
+    if row.status not in FAILED or row.follow_up_at:  # otherwise it says what was done about it
         values["reason"] = best.reason
-    if row.status not in FAILED and row.address:  # else the person has been erased
+    if row.status not in FAILED and row.address:  # otherwise the person has been erased
         values["follow_up_at"] = now()
     connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))
     connection.execute(
@@ -257,13 +257,13 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
 
 
 OVERDUE = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
-ASK_AGAIN_SECONDS = 600.0  # and a lease: nobody else asks meanwhile
-ASKED_SECONDS = RECEIPT_SECONDS + 24 * 3600.0  # after a send: then it is given up unasked
+ASK_AGAIN_SECONDS = 600.0  # also the lease: no other worker asks meanwhile
+ASKED_SECONDS = RECEIPT_SECONDS + 24 * 3600.0  # after a send: then it is given up without asking
 
 
 @dataclass(frozen=True)
 class Overdue:
-    """A message whose receipt has not come in time; its provider may know more."""
+    """A message whose receipt did not come in time; its provider may know more."""
 
     id: str  # the notification's
     event_id: str
@@ -276,13 +276,13 @@ _AT: sa.BindParameter[Any] = sa.bindparam("at")
 
 
 def is_asked_for(channels: Collection[str] | sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
-    """A condition: the provider can be asked what became of a message, by its own id."""
+    """A condition: the provider can be asked for a message's outcome, by the provider's own id."""
     return sa.and_(notifications.c.channel.in_(channels), notifications.c.provider_id.is_not(None))
 
 
 def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[Overdue]:
-    """Lease up to `limit` messages of these channels whose receipt has not come in time: nobody
-    else gets them for a while. It owns its transaction, and looks before it writes.
+    """Lease up to `limit` messages of these channels whose receipt did not come in time: no other
+    worker gets them for a while. It owns its transaction, and looks before it writes.
     """
     table, at = notifications.c, {"at": list(channels)}
     with db.read() as connection:
@@ -312,9 +312,9 @@ def _leasing() -> Any:
 
 
 def give_up(db: Database, asked: Collection[str] = ()) -> int:
-    """End messages whose receipt has not come in time; how many there were. Where the provider is
-    `asked`, that is waited for, a day at most. A late `delivered` still counts. It owns its
-    transactions, of some messages each.
+    """End messages whose receipt did not come in time; return how many there were. If their channel
+    is in `asked`, wait up to a day longer for the provider's answer. A late `delivered` still
+    counts. It owns its transactions, a few messages each.
     """
     last = now(-fault_injection.hastened(ASKED_SECONDS))
     waits = sa.and_(is_asked_for(asked), notifications.c.sent_at > last)
@@ -323,7 +323,7 @@ def give_up(db: Database, asked: Collection[str] = ()) -> int:
 
 
 def give_up_asked(connection: Connection, id_: str) -> None:
-    """End a message of which its provider does not know either whether it arrived."""
+    """End a message if its provider does not know either whether it arrived."""
     reason = "No receipt came within 72 hours, and its provider was asked and knows no more."
     _give_up(connection, [id_], reason)
 

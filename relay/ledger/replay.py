@@ -1,4 +1,4 @@
-"""Processes again what failed, was held, was unknown, or was posted again."""
+"""Processing again of events and messages that failed, were held, unknown or posted again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from relay.rules.statuses import (
 
 
 def replay_event(connection: Connection, event_id: str) -> bool:
-    """Process an event again, with its failed messages. What was sent is not sent again."""
+    """Process an event again, with its failed messages. Sent messages are not sent again."""
     done = process_again(connection, event_id)
     if done:
         close_settled(connection, "held", event_id, "It was replayed.")
@@ -54,7 +54,7 @@ def replay_event(connection: Connection, event_id: str) -> bool:
 
 
 def process_again(connection: Connection, event_id: str) -> bool:
-    """Process an event again, and leave its case open: the caller closes it. See `replay_event`."""
+    """Process an event again, leaving its case open for the caller to close. See `replay_event`."""
     row = connection.execute(
         sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
     ).first()
@@ -72,12 +72,12 @@ def process_again(connection: Connection, event_id: str) -> bool:
             urgency=EVENTS[row.name].urgency,
         )
     )
-    if row.status == UNROUTED:  # its case is one for all of its name
+    if row.status == UNROUTED:  # all events of that name share one case
         close_settled(connection, "held", row.name, "It was replayed.")
     table, digest = notifications.c, notifications.alias()
     its_digests = sa.select(digest.c.id).join(notifications, is_item_of(digest))
     its_digests = its_digests.where(table.event_id == event_id)
-    # One by one: with OR PostgreSQL reads the whole table. A fallback only where nothing else goes.
+    # One by one: with OR, PostgreSQL reads the whole table. A fallback only if nothing else goes.
     revive(connection, unsent(), table.event_id == event_id, ~table.is_fallback)
     revive(connection, unsent(), table.event_id == event_id, table.is_fallback)
     revive(connection, unsent(), table.id.in_(list(connection.execute(its_digests).scalars())))
@@ -85,7 +85,7 @@ def process_again(connection: Connection, event_id: str) -> bool:
 
 
 def replay_events(connection: Connection, event_ids: Sequence[str], act: Act) -> int:
-    """Process several events again, as one act in the audit trail; how many there were."""
+    """Process several events again, as one act in the audit trail; return how many there were."""
     done = sum(replay_event(connection, id_) for id_ in event_ids)
     if done:
         keep(connection, act, str(done))
@@ -93,13 +93,13 @@ def replay_events(connection: Connection, event_ids: Sequence[str], act: Act) ->
 
 
 def replay_notification(connection: Connection, notification_id: str) -> bool:
-    """Send a message again that somebody has named: one that failed and cannot have arrived, or one
-    that a person has stopped; False for any other.
+    """Send again a message that a person has named: one that failed and cannot have arrived, or one
+    that a person has stopped. Return False for any other.
     """
     table = notifications.c
     named = table.id == notification_id
     stopped = sa.and_(named, table.stopped_by.is_not(None), table.status == "cancelled")
-    # A person's word against a person's: it goes now, and is not held for another one.
+    # One person's decision overrides another's: it goes now, without waiting for a third.
     connection.execute(notifications.update().where(stopped).values(due_at=now()))
     return bool(
         revive(connection, stopped, table.address != "") or replay_failed(connection, named)
@@ -107,29 +107,29 @@ def replay_notification(connection: Connection, notification_id: str) -> bool:
 
 
 def replay_failed(connection: Connection, which: sa.ColumnElement[bool], wait: float = 0.0) -> int:
-    """Send those of the messages again that failed and cannot have arrived, at once or in `wait`
-    seconds; how many that were.
+    """Send again those of the messages that failed and cannot have arrived, at once or in `wait`
+    seconds; return how many there were.
     """
     send = partial(_go_in, wait) if wait else revive
     return send(connection, failed(), ~may_have_arrived(), which)
 
 
 def _go_in(wait: float, connection: Connection, *which: sa.ColumnElement[bool]) -> int:
-    """Let failed messages go again in a while: until then they stay as they are."""
+    """Schedule another try of failed messages in `wait` seconds: until then they stay failed."""
     values = {"waits_for": GOES_AGAIN, "follow_up_at": now(wait)}
     return connection.execute(notifications.update().where(*which).values(values)).rowcount
 
 
-def let_be(connection: Connection, which: sa.ColumnElement[bool]) -> int:
-    """Let failed messages not go again after all, as long as they wait to; how many did."""
+def cancel_retries(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+    """Cancel the scheduled retries of failed messages; return how many there were."""
     mine = (which, notifications.c.waits_for == GOES_AGAIN, notifications.c.status.in_(FAILED))
     values = {"waits_for": None, "follow_up_at": None}
     return connection.execute(notifications.update().where(*mine).values(values)).rowcount
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:
-    """A condition: an attempt of a notification was, or may have been, taken by its provider, which
-    has not reported since that it failed.
+    """A condition: the provider accepted an attempt of a notification, or may have, and has not
+    since reported that it failed.
     """
     failed = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
     return sa.exists().where(
@@ -137,14 +137,14 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
     )
 
 
-# Made once: to make the columns of an alias costs more than to ask.
+# Made once: making the columns of an alias costs more than the query.
 _another, _repeat, _newer = (notifications.alias() for _ in range(3))
 
 
 def made_up_for() -> sa.ColumnElement[bool]:
-    """Whether a fallback of a notification's rule has gone out, or is about to; of a fallback,
-    whether anything else has; or a person had the notification repeated. A fallback that went out
-    before a repeat does not make up for that.
+    """A condition: a fallback has gone out for a notification, or is about to; for a fallback, any
+    other message has; or a person had the notification repeated. A fallback that went out before a
+    repeat does not replace the repeat.
     """
     table, other = notifications.c, _another
     since = sa.case((KIND == RESENT, table.id), else_="")
@@ -158,14 +158,14 @@ def made_up_for() -> sa.ColumnElement[bool]:
 
 
 def is_repeated() -> sa.ColumnElement[bool]:
-    """A condition: another message repeats a notification, since a person wanted that."""
+    """A condition: another message repeats a notification, because a person asked for that."""
     mine = _repeat.c.identity == RESENT_OF + notifications.c.id
     return sa.exists().where(mine, _repeat.c.status != "cancelled")
 
 
 def newer() -> sa.ScalarSelect[str]:
-    """The last message that came after a notification, from the same rule, about the same kit, to
-    the same person by the same channel; of staff, to the same address.
+    """The id of the last message after a notification from the same rule, about the same kit, to
+    the same person by the same channel; for staff, to the same address.
     """
     table, other = notifications.c, _newer
     return (
@@ -182,23 +182,23 @@ def newer() -> sa.ScalarSelect[str]:
 
 
 def failed() -> sa.ColumnElement[bool]:
-    """A condition: a notification has an address and failed, and no other way takes its place."""
+    """A condition: a notification has an address and failed, and no other message replaces it."""
     return sa.and_(
         notifications.c.status.in_(FAILED), notifications.c.address != "", ~made_up_for()
     )
 
 
 def unsent() -> sa.ColumnElement[bool]:
-    """A condition: a notification failed and was surely not sent, so it goes again unasked."""
+    """A condition: a notification failed and was certainly not sent, so it may go again unasked."""
     return sa.and_(failed(), ~maybe_sent())
 
 
 def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
-    """Let the messages that a condition matches go once more; how many there were."""
+    """Send once more the messages that the conditions match; return how many there were."""
     return connection.execute(
         notifications.update()
         .where(*which)
-        # What failed before it was due keeps its time: it may be held for a person's word.
+        # A message that failed before it was due keeps its time: it may be held for a person.
         .values(
             status=WAITING[0],
             reason="",
@@ -212,7 +212,7 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
 
 
 def _each(connection: Connection, column: sa.Column[str], ids: Sequence[str]) -> Iterator[str]:
-    """A column of some rows."""
+    """Yield a column of the rows with these ids."""
     for some in _batches(ids):
         query = sa.select(column).where(column.table.c.id.in_(some))
         yield from connection.execute(query).scalars()
@@ -223,13 +223,13 @@ def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def names_of(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """The names of some events."""
+    """The names of the events with these ids."""
     return set(_each(connection, events.c.name, ids))
 
 
 def kept(connection: Connection, accounts: Mapping[str, bool]) -> Sequence[Any]:
-    """Messages to people that were only kept here, by channels that have an account now: `id`,
-    `rule`, `subject`, `role`, `channel`, `address`, `created_at`.
+    """Messages to people that were only kept here, on channels that now have an account, as rows of
+    `id`, `rule`, `subject`, `role`, `channel`, `address`, `created_at`.
     """
     table = notifications.c
     channels = [channel for channel, has_account in accounts.items() if has_account]
@@ -246,16 +246,16 @@ def _only_kept() -> sa.ColumnElement[bool]:
     return sa.and_(table.status == "sent", IS_KEPT, is_one, table.address != "", ~is_repeated())
 
 
-def take_up_kept(connection: Connection, ids: Sequence[str]) -> int:
-    """Let messages go that were only kept here, each as the row that it is: so what one says to
-    somebody is said once, whatever is replayed besides. How many there were.
+def release_kept(connection: Connection, ids: Sequence[str]) -> int:
+    """Send messages that were only kept here; return how many there were. Each keeps its row, so
+    nobody gets one twice, whatever else is replayed.
     """
     done = 0
     for some in _batches(ids):
         mine = notifications.c.id.in_(some)
         done += revive(connection, mine, _only_kept())
         is_waiting = (mine, notifications.c.status == WAITING[0])
-        # Nobody has taken it: another try that fails may be replayed, and a look-up finds nothing.
+        # No provider has it: another try that fails may be replayed, and a search finds nothing.
         went = attempts.update().where(attempts.c.notification_id.in_(some), is_kept_attempt())
         connection.execute(went.values(outcome="rejected"))
         blank = {"provider_id": None, "is_kept": False, "sent_at": None}
@@ -264,7 +264,7 @@ def take_up_kept(connection: Connection, ids: Sequence[str]) -> int:
 
 
 def statuses(connection: Connection, ids: Sequence[str]) -> Counter[str]:
-    """How many of some messages have which status."""
+    """Count the messages with these ids by status."""
     return Counter(_each(connection, notifications.c.status, ids))
 
 
@@ -277,15 +277,15 @@ def ids_to_replay(connection: Connection, status: str) -> list[str]:
 
 
 def failed_ids(connection: Connection) -> list[str]:
-    """The ids of messages that failed and were surely not sent."""
+    """The ids of messages that failed and were certainly not sent."""
     query = sa.select(notifications.c.id).where(unsent())
     return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
 def decide_unknown(connection: Connection, which: sa.ColumnElement[bool], *, send: bool) -> int:
-    """Settle unknown messages by a person's word; how many: not what is settled or looked for.
+    """Decide unknown messages as a person says, but none still searched for; return how many.
 
-    With `send` they are sent once more; otherwise they count as sent.
+    With `send`, send them once more; otherwise count them as sent.
     """
     if send:
         values: dict[str, Any] = {"status": WAITING[0], "due_at": now(), "tries": 0}
@@ -331,10 +331,10 @@ _FIELDS = (
 
 
 def try_again(connection: Connection, notification_id: str, old: str, wait: float = 0.0) -> str:
-    """Do what is right about a message, at once or in `wait` seconds; by what it was:
+    """Try a message again in the right way, at once or in `wait` seconds; return that way:
     resend.MESSAGE or EVENT. Raises NotDone.
 
-    `old` says why it is no news any more, if it is none.
+    `old` says why it is out of date, if it is.
     """
     lock(connection, notification_id)
     it = failed_messages(connection, [notification_id]).get(notification_id)
@@ -353,7 +353,7 @@ def try_again(connection: Connection, notification_id: str, old: str, wait: floa
 
 
 def lock(connection: Connection, notification_id: str) -> None:
-    """The event first, as where one is settled. No key is locked: that others may refer to both."""
+    """Lock the event, then the message, but not their keys, so that others may refer to both."""
     mine = sa.select(notifications.c.event_id).where(notifications.c.id == notification_id)
     event = sa.select(events.c.id).where(events.c.id == mine.scalar_subquery())
     connection.execute(event.with_for_update(key_share=True))
@@ -362,7 +362,7 @@ def lock(connection: Connection, notification_id: str) -> None:
 
 
 def plan_anew(connection: Connection, it: FailedMessage) -> None:
-    """Process its event again, and look afterwards whether that reaches anybody.
+    """Process its event again, and check afterwards whether that reaches anybody.
 
     A cancelled message that no provider accepted can be planned again, even without an address.
     """
@@ -382,7 +382,7 @@ def plan_anew(connection: Connection, it: FailedMessage) -> None:
 
 
 def failed_messages(connection: Connection, ids: Sequence[str]) -> dict[str, FailedMessage]:
-    """How messages stand, by their ids."""
+    """Messages with all that decides whether they can be tried again, by their ids."""
     found = connection.execute(_telling().where(notifications.c.id.in_(ids)))
     return {row.id: _failed_message(row) for row in found}
 
@@ -397,7 +397,7 @@ def _telling() -> sa.Select[Any]:
         events.c.status.label("event_status"),
         events.c.facts,
         events.c.data,
-        # No EXISTS, for which PostgreSQL reads all stops.
+        # Not EXISTS: PostgreSQL would read all stops for it.
         stopped_by(table.channel, table.address).is_not(None).label("is_stopped"),
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),
@@ -416,12 +416,12 @@ def _failed_message(row: sa.Row[Any]) -> FailedMessage:
 
 
 def is_blank(row: sa.Row[Any]) -> bool:
-    """Whether it was for somebody of whom the ledger has nothing any more."""
+    """Whether it was for somebody whose data the ledger no longer has."""
     never_had_one = identity(row.rule, row.subject, row.round, row.role, row.channel, "")
     is_lost = not row.address and row.identity != never_had_one
     if row.kind == RESENT and not row.was_taken:
-        is_lost = False  # its identity does not tell: the lab may have had no address for it
-    is_erased = (row.facts or {}).get(row.role) == {}  # as relay.erasure leaves it
+        is_lost = False  # its identity proves nothing: the lab may have had no address for it
+    is_erased = (row.facts or {}).get(row.role) == {}  # as Person.redacted leaves it
     return is_lost or is_erased or not row.data
 
 
@@ -429,10 +429,10 @@ _REPEATED = "Another message repeats it."
 
 
 def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: Act) -> str:
-    """Add the message that repeats another, for which a person is to answer; its id.
+    """Add the message that repeats another, as a person's act in the audit trail; return its id.
 
-    A fallback that waits is not needed then, nor a person for the cases about it. Raises NotDone
-    where the message is repeated already, though another press was faster.
+    This cancels a waiting fallback and closes the cases about the message. Raises NotDone if the
+    message was already repeated, for instance by a faster press of the button.
     """
     made = insert_notices(connection, it.event_id, [notice])
     if not made:
@@ -450,8 +450,8 @@ def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: A
 
 
 def cancel_repeat(connection: Connection, repeat_id: str, reason: str) -> bool:
-    """Cancel a message that repeats another and follow the other up again: a fallback or a case
-    that it made needless may be needed after all. False where it no longer waits.
+    """Cancel a message that repeats another and follow up the other again: a fallback or a case
+    that it made needless may be needed after all. Return False if it no longer waits.
     """
     table = notifications.c
     waits = (table.id == repeat_id, KIND == RESENT, IS_WAITING)
@@ -460,15 +460,15 @@ def cancel_repeat(connection: Connection, repeat_id: str, reason: str) -> bool:
     if row is None:
         return False
     first = (table.id == row.identity.removeprefix(RESENT_OF), table.follow_up_at.is_(None))
-    # One that is out may have had a fallback as well, because it had not arrived in time.
+    # Even a sent message may have had a fallback, because it had not arrived in time.
     again = notifications.update().where(*first, table.status.in_((*FAILED, "sent")))
     connection.execute(again.values(follow_up_at=now()))
     return True
 
 
 def try_now(connection: Connection, event_id: str) -> bool:
-    """Let an event that waits to be tried again be tried now; False where it was just now, or does
-    not wait.
+    """Try now an event that waits for another try; return False if it was tried a moment ago, or
+    does not wait.
     """
     last = sa.func.coalesce(events.c.tried_at, events.c.received_at)
     is_old = last <= now(-fault_injection.hastened(AGAIN_SECONDS))
@@ -480,7 +480,7 @@ def try_now(connection: Connection, event_id: str) -> bool:
 AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us ask it all the time
 
 
-def take_up(connection: Connection, event_id: str) -> bool:
+def retry_reposted(connection: Connection, event_id: str) -> bool:
     """Look again at an event that the lab has posted again, if that can lead to a message; return
     whether it is due now.
 
@@ -514,7 +514,7 @@ def is_silent(decisions: list[dict[str, str]] | None) -> bool:
 
 
 def reached_nobody(connection: Connection, event_id: str) -> bool:
-    """Whether some rule's messages have all ended without reaching anybody."""
+    """Whether all messages of some rule about an event have ended without reaching anybody."""
     other = _another
     owed = sa.exists().where(
         other.c.obligation == notifications.c.obligation, other.c.status.in_(ALIVE)

@@ -1,4 +1,4 @@
-"""The ledger's tables. Changes go through a migration; a test holds the two together."""
+"""The ledger's tables. Every change needs a migration; a test compares the two."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ metadata = sa.MetaData(
 
 
 def text(name: str, length: int, **kw: Any) -> sa.Column[str]:
-    """A text of at most `length` characters."""
+    """A text column of at most `length` characters."""
     return sa.Column(name, sa.String(length), **{"nullable": False, **kw})
 
 
 def time(name: str, **kw: Any) -> sa.Column[Any]:
-    """A moment, in UTC."""
+    """A column for a moment in UTC."""
     return sa.Column(name, UtcDateTime(), **kw)
 
 
 def number(name: str, default: int = 0) -> sa.Column[int]:
-    """A whole number that is there from the start."""
+    """A column for a whole number, with a default."""
     return sa.Column(name, sa.Integer, nullable=False, server_default=str(default))
 
 
 def flag(name: str) -> sa.Column[bool]:
-    """Whether something is so; from the start it is not."""
+    """A column for true or false, false by default."""
     return sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
 
 
@@ -48,22 +48,22 @@ def partial_index(
 
 
 def is_one_of(column: sa.Column[str], *words: str) -> sa.ColumnElement[bool]:
-    """Whether a column has one of our own words, which are written into the statement.
+    """A condition: a column has one of our own words, which are written into the statement.
 
-    A prepared statement may use a partial index only if PostgreSQL sees without its values that
-    what it looks for is there; else it is planned anew each time.
+    PostgreSQL uses a partial index for a prepared statement only if the statement's text, without
+    its values, shows that the index covers it; otherwise it plans the statement anew each time.
     https://www.postgresql.org/docs/current/indexes-partial.html
     """
     return column.in_([sa.literal_column(f"'{word}'", sa.String) for word in words])
 
 
 def small(address: Any) -> sa.ColumnElement[str]:
-    """An address to be compared: it is kept as it is sent, in whatever letters."""
+    """An address in lower case, for comparisons: it is kept as written, capitals included."""
     return sa.func.lower(address, type_=sa.String)
 
 
 def folded(name: str, length: int) -> sa.Column[str]:
-    """A text that may be missing and is searched by how it begins, byte by byte."""
+    """A text column that may be null and is searched by prefix, byte by byte."""
     plain = sa.String(length)
     return sa.Column(name, plain.with_variant(sa.String(length, collation="C"), "postgresql"))
 
@@ -78,7 +78,7 @@ audit = sa.Table(
     text("target", 255),
     text("detail", 500, server_default=""),
     text("session", 64, server_default=""),  # of the desk
-    text("source", 64, server_default=""),  # a mark of where it came from
+    text("source", 64, server_default=""),  # a mark of the address that it came from
 )
 sa.Index("ix_audit_action", audit.c.action, audit.c.at)
 sa.Index("ix_audit_target", audit.c.target, audit.c.at)
@@ -88,13 +88,13 @@ users = sa.Table(
     "users",
     metadata,
     text("id", 40, primary_key=True),
-    text("login", 100, unique=True),  # their email address, in small letters
+    text("login", 100, unique=True),  # their email address, in lower case
     text("role", 20),  # one of relay.staff.roles
     text("password_hash", 255, server_default=""),
     text("totp_secret", 64, server_default=""),
-    number("totp_step"),  # of the last code that was used: none is used twice
+    number("totp_step"),  # of the last code used: no code works twice
     sa.Column("recovery", sa.JSON(none_as_null=True)),  # digests of codes
-    text("oidc_subject", 255, server_default=""),  # what their organisation calls them
+    text("oidc_subject", 255, server_default=""),  # their id at their organisation's sign-in
     text("invite", 64, server_default=""),  # the digest of their invitation's token
     time("invited_at"),
     time("created_at", nullable=False),
@@ -113,11 +113,11 @@ sessions = sa.Table(
 )
 sa.Index("ix_sessions_seen", sessions.c.seen_at)
 
-# Sessions that were ended by logging out, as the release before knows them.
+# Sessions that ended with a logout, in the form that the previous release knows.
 _ended = (text("id", 64, primary_key=True), time("ended_at", nullable=False))
 ended_sessions = sa.Table("ended_sessions", metadata, *_ended)
 
-# Wrong passwords, by who tried: what locks the login for a while.
+# Wrong passwords, by visitor: too many lock the login for a while.
 login_failures = sa.Table(
     "login_failures",
     metadata,
@@ -127,12 +127,12 @@ login_failures = sa.Table(
 )
 sa.Index("ix_login_failures_visitor", login_failures.c.visitor, login_failures.c.failed_at)
 
-# Texts from people: one that is posted again is no news. Of STOP and START no more is kept; of any
-# other who wrote it and what, for the person who sees to its case.
+# Texts from people, kept so that a repeated post is recognised. STOP and START have no more than
+# that; other texts have their sender and words too, for the person who handles the case.
 inbound_texts = sa.Table(
     "inbound_texts",
     metadata,
-    text("id", 64, primary_key=True),  # a fingerprint of the provider's
+    text("id", 64, primary_key=True),  # a fingerprint of the provider's id
     text("channel", 20),
     text("word", 20),
     time("received_at", nullable=False),
@@ -140,7 +140,7 @@ inbound_texts = sa.Table(
     text("words", 4000, server_default=""),
     text("case_id", 40, nullable=True),
     text("provider_id", 100, nullable=True),
-    time("erase_at"),  # when the provider deletes its copy
+    time("erase_at"),  # when to delete it at the provider
 )
 partial_index(
     "ix_inbound_texts_case", inbound_texts.c.case_id, where=inbound_texts.c.case_id.is_not(None)
@@ -149,7 +149,7 @@ partial_index(
     "ix_inbound_texts_erase", inbound_texts.c.erase_at, where=inbound_texts.c.erase_at.is_not(None)
 )
 
-# Names of unknown events that somebody has looked at: the lab posts them, and nothing is sent.
+# Names of unknown events that somebody has acknowledged: the lab posts them, and nothing is sent.
 acknowledged_events = sa.Table(
     "acknowledged_events",
     metadata,
@@ -168,19 +168,19 @@ heartbeats = sa.Table(
     time("swept_at"),  # its last sweep
 )
 
-# What the messages of a day have come to: the desk's chart does not count a month of them.
+# The counts of each day's messages, so that the desk's chart need not count a month of messages.
 days = sa.Table(
     "days",
     metadata,
-    text("day", 10, primary_key=True),  # as the clinic's calendar has it: 2026-11-26
-    sa.Column("counts", sa.JSON, nullable=False),  # as counting.Tally has them
+    text("day", 10, primary_key=True),  # of the clinic's calendar: 2026-11-26
+    sa.Column("counts", sa.JSON, nullable=False),  # in the form of daily_counts.Tally
     time("counted_at", nullable=False),
 )
 
 
-# A channel whose provider refuses us, is away, or asked us to wait: nothing goes out but a probe.
+# Channels whose provider refuses us, is away, or asked us to wait: only a probe goes out.
 def pause_columns() -> tuple[sa.Column[Any], ...]:
-    """What is known of a pause, in both tables of them."""
+    """The columns of a pause, for both tables."""
     return (
         text("channel", 20, primary_key=True),
         text("cause", 20),  # refused, dropped, away, busy
@@ -192,11 +192,11 @@ def pause_columns() -> tuple[sa.Column[Any], ...]:
 
 
 pauses = sa.Table("pauses", metadata, *pause_columns())
-# The lab, while it is away or refuses the token: one row. In a table of its own, since the release
-# before takes each row of `pauses` for a channel.
+# The lab, while it is away or refuses the token: one row. It has its own table because the
+# previous release takes each row of `pauses` for a channel.
 lab_pauses = sa.Table("lab_pauses", metadata, *pause_columns())
 
-# What people have stopped as a whole. Each send asks it, so it has a row a stop and no more.
+# Stops that people have made. Each send reads this table, so it has one row per stop and no more.
 halts = sa.Table(
     "halts",
     metadata,
@@ -206,7 +206,7 @@ halts = sa.Table(
     time("since", nullable=False),
 )
 
-# config.toml and the templates as they were and are. The newest is what runs.
+# Every version of config.toml and the templates. The newest is in use.
 editions = sa.Table(
     "editions",
     metadata,
@@ -219,30 +219,30 @@ editions = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
 
-# Edits of an edition that are not published yet: the files that differ from those of their `base`.
+# Unpublished edits of an edition: the files that differ from those of their `base`.
 drafts = sa.Table(
     "drafts",
     metadata,
     text("id", 40, primary_key=True),
     text("name", 100),
     number("base"),
-    number("version"),  # grows with each save: of two who save the same one, the second is told
+    number("version"),  # grows with each save: the second person to save the same one is refused
     sa.Column("files", sa.JSON, nullable=False),
     text("author", 100),  # who saved last
-    sa.Column("authors", sa.JSON, nullable=False),  # all who have: none of them approves
+    sa.Column("authors", sa.JSON, nullable=False),  # all who have saved: none may approve it
     time("saved_at", nullable=False),
-    text("asked_by", 100, nullable=True),  # for somebody else's approval
+    text("asked_by", 100, nullable=True),  # who asked for somebody else's approval
     text("note", 500, server_default=""),
     time("closed_at"),
-    sa.Column("edition", sa.Integer),  # that it became
-    # What it would have done lately: of which files and edition, since when nothing was heard of
-    # the process that works it out, and how far that is, or what came of it.
+    sa.Column("edition", sa.Integer),  # the one that it became
+    # Its trial on recent events: of which files and edition, when the process that runs it last
+    # reported, and its progress or result.
     text("trial_of", 64, nullable=True),
     time("trial_at"),
     sa.Column("trial", sa.JSON(none_as_null=True)),
 )
 
-# What is written once to all who had a rule's message on a day, by an edition or by any.
+# Letters: one message to all who had a rule's message on a day, by one edition or any.
 letters = sa.Table(
     "letters",
     metadata,
@@ -257,7 +257,7 @@ letters = sa.Table(
     time("closed_at"),  # sent, or thrown away
 )
 
-# How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
+# The most that can be used of a channel's daily limit since `since`: each claim adds to it.
 allowances = sa.Table(
     "allowances",
     metadata,
@@ -268,7 +268,7 @@ allowances = sa.Table(
     time("counted_at", nullable=False),
 )
 
-# How far each [expect.…] of config.toml has looked for steps that are missing.
+# How far each [expect.…] of config.toml has looked for missing steps.
 watches = sa.Table(
     "watches",
     metadata,
@@ -277,8 +277,8 @@ watches = sa.Table(
     time("next_at", nullable=False),  # and when it looks again, unless another worker does
 )
 
-# People to be erased, and what came of it. Whom it is about is blank once it is done: `address`,
-# `target`, `note` and `known`.
+# Erasures of people, and their outcome. Once one is done, `address`, `target`, `note` and `known`
+# are blank.
 erasures = sa.Table(
     "erasures",
     metadata,
@@ -289,23 +289,23 @@ erasures = sa.Table(
     text("actor", 100),
     text("note", 500),
     text("state", 20),  # waiting, running, done
-    number("tries"),  # workers that have taken it: the last one's is the lease
+    number("tries"),  # how many workers have taken it: the last holds the lease
     time("asked_at", nullable=False),
-    time("next_at", nullable=False),  # when a worker takes it, or goes on for one that has gone
+    time("next_at", nullable=False),  # when a worker takes it, or takes over from one that has gone
     time("done_at"),
-    sa.Column("known", sa.JSON(none_as_null=True)),  # what cannot be found out any more on the way
+    sa.Column("known", sa.JSON(none_as_null=True)),  # facts that cannot be found again later
     sa.Column("outcome", sa.JSON(none_as_null=True)),  # counts, what is left, what was refused
-    text("searched", 40, server_default=""),  # the table that is being searched, and how far
+    text("searched", 40, server_default=""),  # the table being searched, and how far
     number("rows_read"),
 )
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
-REVISION = "0019"  # what this code works with; /readyz compares it with the database's
+REVISION = "0019"  # the schema that this code needs; /readyz compares it with the database's
 
-# Indexes that no statement uses any more: dropped once those are there that took their place.
+# Indexes that no statement uses any more: dropped once their replacements exist.
 RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")
 
-# An INSERT that can say what to do on a conflict, by the dialect's name.
+# The INSERT with an ON CONFLICT clause, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -331,11 +331,11 @@ events = sa.Table(
     time("processed_at"),
     time("posted_again_at"),  # the last of its duplicates
     text("named", 200, nullable=True),  # the order or registration, as the lab wrote it
-    text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
-    folded("person", 200),  # whom it is about, as relay.people writes a name to be searched
-    text("waits_for", 20, nullable=True),  # lab, where it was put back because the lab failed
-    sa.Column("edition", sa.Integer),  # by which it was decided
-    number("leases"),  # since its last end: more than one where a worker has gone with it
+    text("source", 20, server_default="lab"),  # the lab, or a watch that asked the lab
+    folded("person", 200),  # whom it is about: see search_key in relay.lab.facts
+    text("waits_for", 20, nullable=True),  # lab, if it was put back because the lab failed
+    sa.Column("edition", sa.Integer),  # whose rules were applied
+    number("leases"),  # since a try last finished: more than one if a worker has died with it
 )
 IS_RECEIVED = is_one_of(events.c.status, RECEIVED)
 IS_LEASED_AGAIN = events.c.leases > sa.literal_column("0")
@@ -349,7 +349,7 @@ partial_index(
     events.c.received_at.desc(),
     where=events.c.person.is_not(None),
 )
-# May say whom it is about: fetched, or kept as the lab posted it. What retention looks through.
+# Events that may hold personal data, fetched or as the lab posted it. Retention searches these.
 TELLING = sa.or_(events.c.facts.is_not(None), events.c.status.in_((UNROUTED, HELD)))
 partial_index("ix_events_purge", events.c.received_at, where=TELLING)
 partial_index(
@@ -368,18 +368,18 @@ quarantine = sa.Table(
     time("first_at", nullable=False),
     time("last_at", nullable=False),
     text("event_id", 40, nullable=True),  # the event it became when it was replayed
-    time("closed_at"),  # put aside: nobody has to see to it any more
+    time("closed_at"),  # put aside: nobody needs to deal with it any more
     text("closed_by", 100, nullable=True),
     text("note", 500, server_default=""),
 )
-# Neither an event by now nor put aside.
+# Neither put aside nor turned into an event.
 IN_QUARANTINE = sa.and_(quarantine.c.event_id.is_(None), quarantine.c.closed_at.is_(None))
 partial_index("ix_quarantine_open", quarantine.c.last_at, where=IN_QUARANTINE)
 partial_index(
     "ix_quarantine_aside", quarantine.c.closed_at, where=quarantine.c.closed_at.is_not(None)
 )
 
-# A kit: an order or a registration by its own UUID, and what it belongs to.
+# A kit: an order or a registration by its own UUID, and the order or original that it belongs to.
 journeys = sa.Table(
     "journeys",
     metadata,
@@ -400,7 +400,7 @@ aliases = sa.Table(
     text("resource", 20, primary_key=True),
     text("alias", 255, primary_key=True),
     text("subject", 255),
-    # Of two registrations: it leads to neither, and is only searched by.
+    # Two registrations share it: it leads to neither, and serves only for search.
     flag("is_shared"),
     sa.Index("ix_aliases_subject", "subject"),
 )
@@ -425,27 +425,27 @@ notifications = sa.Table(
     number("urgency"),
     flag("is_fallback"),
     number("attempts"),
-    number("tries"),  # since it was planned or replayed: what delays and giving up go by
+    number("tries"),  # since it was planned or replayed: they decide delays and giving up
     time("due_at", nullable=False),
     time("lease_until"),
     time("created_at", nullable=False),
     time("sent_at"),
     time("delivered_at"),
-    time("receipt_by"),  # when nothing has told by then that it arrived, it is given up
-    time("follow_up_at"),  # it reached nobody: the rule's fallback, or a person, has to be seen to
+    time("receipt_by"),  # if no receipt has confirmed arrival by then, it is given up
+    time("follow_up_at"),  # it reached nobody: when to use the rule's fallback or open a case
     text("provider_id", 100, nullable=True),
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
-    sa.Column("edition", sa.Integer),  # by which its words were made
-    number("segments"),  # that an SMS takes: what is paid for
-    # Of an item the identity of its digest, of a digest its own: as the release before needs it.
+    sa.Column("edition", sa.Integer),  # that made its words
+    number("segments"),  # of an SMS: they are what we pay for
+    # For an item, the identity of its digest; for a digest, its own: the previous release needs it.
     text("digest", 64, nullable=True),
-    text("kind", 20, server_default="message"),  # as relay.rules.model has them
-    text("digest_id", 40, nullable=True),  # of an item: the notification that tells it
+    text("kind", 20, server_default="message"),  # see relay.rules.model
+    text("digest_id", 40, nullable=True),  # for an item: the digest's id
     flag("is_kept"),  # not sent: dry-run
-    text("stopped_by", 100, nullable=True),  # the person who decided that it must not go out
-    # Of an alert the case that it is about, of a message the case of the fault that has hit it.
+    text("stopped_by", 100, nullable=True),  # the person who stopped it
+    # For an alert, its case; for a message, the case of the fault that hit it.
     text("case_id", 40, nullable=True),
-    # What has to be put right first: rule, order, account, lab, stop, person.
+    # What must be put right first: rule, order, account, lab, stop, person.
     text("waits_for", 20, nullable=True),
 )
 partial_index(
@@ -469,8 +469,8 @@ partial_index(
     "ix_notifications_sent", notifications.c.sent_at, where=notifications.c.sent_at.is_not(None)
 )
 IS_WAITING = is_one_of(notifications.c.status, *WAITING)
-# All that waits, as it is counted; and the two lanes of it, as they are claimed: a claim in one is
-# not to read past the other.
+# Everything that waits, for counting; and its two lanes, for claiming, so that a claim in one lane
+# does not read past the other.
 partial_index(
     "ix_notifications_due",
     notifications.c.channel,
@@ -505,11 +505,11 @@ partial_index(
     notifications.c.follow_up_at,
     where=notifications.c.follow_up_at.is_not(None),
 )
-# Says who was told, or what.
+# It still holds an address or words.
 PERSONAL = sa.or_(notifications.c.address != "", notifications.c.content.is_not(None))
 partial_index("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
 sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
-partial_index(  # few are: the lab writes most in small letters
+partial_index(  # few have capitals: the lab writes most addresses in lower case
     "ix_notifications_capitals",
     small(notifications.c.address),
     where=notifications.c.address != small(notifications.c.address),
@@ -529,11 +529,11 @@ attempts = sa.Table(
     text("code", 40, server_default=""),
     text("detail", 500, server_default=""),
     time("started_at", nullable=False),
-    time("begun_at"),  # when its words were kept: from then on the provider may have it
+    time("begun_at"),  # when its words were kept: after that the provider may have it
     time("finished_at"),
-    time("look_at"),  # of an unknown one: when it is looked for at the provider
+    time("look_at"),  # for an unknown one: when to search for it at the provider
     number("looks"),
-    time("erase_at"),  # of a text that nobody may need any more: when the provider deletes it
+    time("erase_at"),  # for a text that is no longer needed: when to delete it at the provider
 )
 partial_index("ix_attempts_erase", attempts.c.erase_at, where=attempts.c.erase_at.is_not(None))
 partial_index("ix_attempts_look", attempts.c.look_at, where=attempts.c.look_at.is_not(None))
@@ -550,13 +550,13 @@ suppressions = sa.Table(
     text("address", 255, primary_key=True),
     text("source", 100),
     time("created_at", nullable=False),
-    text("actor", 100, server_default=""),  # of staff's: who it was, and why
+    text("actor", 100, server_default=""),  # for a stop by staff: who made it, and why
     text("note", 500, server_default=""),
 )
 sa.Index("ix_suppressions_created", suppressions.c.created_at)
 sa.Index("ix_suppressions_same", small(suppressions.c.address))
 
-# What providers told of an attempt after it was sent, each thing once.
+# Providers' reports on an attempt after the send, each kept once.
 receipts = sa.Table(
     "receipts",
     metadata,
@@ -568,31 +568,31 @@ receipts = sa.Table(
     text("code", 40, server_default=""),
     text("reason", 500, server_default=""),
     time("received_at", nullable=False),
-    time("happened_at"),  # by the provider's clock, where it tells
+    time("happened_at"),  # by the provider's clock, if it says
 )
 sa.Index("ix_receipts_attempt", receipts.c.attempt_id)
 
-# What a person has to see to: the worklist.
+# The worklist: cases that need a person.
 cases = sa.Table(
     "cases",
     metadata,
     text("id", 40, primary_key=True),
-    text("digest", 64, unique=True),  # as the release before needs it: another once it is closed
-    text("about", 64, nullable=True),  # the digest of what it is about, open or closed
+    text("digest", 64, unique=True),  # for the previous release: changed when it is closed
+    text("about", 64, nullable=True),  # the digest of the thing that it is about, open or closed
     text("kind", 20),
     text("subject", 255),
     sa.Column("event_id", sa.String(40), sa.ForeignKey("events.id"), nullable=False),
     text("notification_id", 40, nullable=True),
     text("reason", 500),
     number("count", 1),  # how many messages or events it is about
-    flag("is_urgent"),  # comes first: somebody may be unwell
+    flag("is_urgent"),  # sorts first: somebody may be unwell
     flag("holds"),  # its kit's messages wait until it is closed
     time("opened_at", nullable=False),
     time("closed_at"),
     text("closed_by", 100, nullable=True),
     text("note", 500, server_default=""),
 )
-# One open case about a thing. The release before leaves `about` empty: its `digest` is unique too.
+# One open case per thing. The previous release leaves `about` empty: its `digest` is unique too.
 partial_index("ix_cases_about", cases.c.about, where=cases.c.closed_at.is_(None), unique=True)
 # Whether a person was asked about a doubt before: see relay.ledger.worklist.doubts.
 partial_index("ix_cases_mismatch", cases.c.about, where=cases.c.kind == MISMATCH)
@@ -600,21 +600,21 @@ partial_index("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(No
 partial_index("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))
 sa.Index("ix_cases_event", cases.c.event_id)
 
-# Kits that are finished, each with all its rows in one blob: see relay.ledger.history.
+# Finished kits, each with all its rows in one blob: see relay.ledger.history.
 history = sa.Table(
     "history",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    # Between which of its ids all others are, by the time that begins an id.
+    # The range of its ids, by the time that begins an id.
     sa.Column("first", sa.BigInteger, nullable=False),
     sa.Column("last", sa.BigInteger, nullable=False),
-    time("ended_at", nullable=False),  # the last that happened to it
+    time("ended_at", nullable=False),  # when something last happened to it
     time("moved_at", nullable=False),
     sa.Column("kit", sa.LargeBinary, nullable=False),
     sa.Index("ix_history_ids", "last", "first"),
     sa.Index("ix_history_ended", "ended_at"),
 )
-# Every name of a kit that is in history, as a number of 64 bits.
+# Every name of a kit in history, as a 64-bit number.
 history_names = sa.Table(
     "history_names",
     metadata,

@@ -1,4 +1,4 @@
-"""Attempts that a provider may or may not have taken, until that has been reconciled with it."""
+"""Attempts that a provider may or may not have accepted, until they are reconciled with it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LEASE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class UnknownAttempt:
-    """An unknown attempt that is due to be looked for, with the words that it carried."""
+    """An unknown attempt that is due to be searched for, with the words that it carried."""
 
     id: str  # the notification's
     attempt_id: str
-    looks: int  # with this one
+    looks: int  # searches, with this one
     number: int  # of the message's latest attempt
     started_at: datetime
     event_id: str
@@ -42,9 +42,9 @@ _CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content"
 
 
 def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
-    """Lease up to `limit` unknown attempts that are due to be looked for.
+    """Lease up to `limit` unknown attempts that are due to be searched for.
 
-    Nobody else gets them for a while. It owns its transaction: a lease holds once it is committed.
+    No other worker gets them for a while. It owns its transaction: a lease holds once committed.
     """
     given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
     with db.write() as connection:
@@ -88,12 +88,12 @@ def taken_ids(connection: Connection, look: UnknownAttempt) -> frozenset[str]:
 def adopt(
     connection: Connection, look: UnknownAttempt, provider_id: str, *, awaits_receipt: bool
 ) -> bool:
-    """Settle an unknown attempt as accepted, since the provider has it. False when it was settled
-    before, or the provider's id is another attempt's.
+    """Record an unknown attempt as accepted, because the provider has it. Return False if its
+    outcome is known already, or the provider's id is another attempt's.
     """
     ending = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=awaits_receipt)
     mine = sa.select(attempts.c.id).where(attempts.c.provider_id == provider_id)
-    # One look at an address at a time: two of the same words must not adopt the same message.
+    # One search per address at a time: two with the same words must not adopt the same message.
     lock = sa.select(notifications.c.id).where(
         notifications.c.channel == look.channel, notifications.c.address == look.address
     )
@@ -106,8 +106,8 @@ def adopt(
 def look_later(
     connection: Connection, look: UnknownAttempt, seconds: float, *, counts: bool = True
 ) -> None:
-    """Look for an attempt again in `seconds`. A look `counts` unless the provider could not be
-    asked.
+    """Schedule another search for an attempt in `seconds`. A search `counts` unless the provider
+    could not be asked.
     """
     values: dict[str, Any] = {"look_at": now(fault_injection.hastened(seconds))}
     if counts:
@@ -122,9 +122,9 @@ def look_later(
 def give_up_unknown(
     connection: Connection, look: UnknownAttempt, reason: str, case: Case | None
 ) -> bool:
-    """Stop looking for an attempt: send the message again, or with a `case` leave it to a person.
+    """Stop searching for an attempt: send the message again, or with a `case` leave it to a person.
 
-    False when it was settled before. The attempt stays unknown, so that a receipt that comes late
+    Return False if its outcome is known already. The attempt stays unknown, so that a late receipt
     can still adopt it.
     """
     values: dict[str, Any] = {"reason": reason[:500]}
@@ -136,7 +136,7 @@ def give_up_unknown(
         .where(
             notifications.c.id == look.id,
             notifications.c.status == "unknown",
-            # In the row itself, as `attempts.begin` does: what follows may be of an older snapshot.
+            # On the row itself, as in `attempts.begin`: later conditions may see an older snapshot.
             notifications.c.attempts == look.number,
             unsettled,
             ~is_superseded(look.attempt_id),

@@ -23,7 +23,7 @@ def beat(connection: Connection, name: str) -> None:
 
 
 def swept(connection: Connection, name: str) -> None:
-    """Note that a worker has swept just now."""
+    """Record that a worker has just swept."""
     mine = heartbeats.update().where(heartbeats.c.name == name)
     connection.execute(mine.values(swept_at=now()))
 
@@ -34,6 +34,6 @@ def stop_beating(connection: Connection, name: str) -> None:
 
 
 def workers_alive(connection: Connection) -> int:
-    """Count the workers that were seen lately."""
+    """Count the workers that were seen recently."""
     query = sa.select(sa.func.count()).where(heartbeats.c.seen_at >= ago(WORKER_GONE_AFTER))
     return int(connection.execute(query).scalar_one())

@@ -1,7 +1,7 @@
-"""What alerts say: templates/alerts, for the staff's phones and mailboxes, and for the desk.
+"""The words of alerts: templates/alerts, for the staff's phones and mailboxes, and for the desk.
 
 `words/<kind>.txt` has the words of one kind of case, in three blocks: `title`, `happened`, `to_do`.
-The desk's worklist shows them, and the files beside that folder put them into a text or an email.
+The desk's worklist shows them, and the files next to it put them into a text or an email.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _MESSAGES_SEE: Names = {
 
 @dataclass(frozen=True)
 class CaseNames:
-    """A case, as its words may name it.
+    """A case's names for its words.
 
-    `others` is how many more of its kind are open, `link` its address on the desk (may be empty),
-    `count` how many messages or events it is about.
+    `others` is the number of other open cases of its kind, `link` its address on the desk (may be
+    empty), `count` the number of messages or events it is about.
     """
 
     id: str
@@ -55,13 +55,13 @@ class CaseNames:
     others: int = 0
     link: str = ""
     count: int = 1
-    is_digest: bool = False  # it is about a message that has many kits
+    is_digest: bool = False  # it is about a message with many kits
     is_urgent: bool = False  # somebody may be unwell
 
 
 @dataclass(frozen=True)
 class Words:
-    """What is said of one case."""
+    """The words about one case."""
 
     title: str
     happened: str
@@ -76,7 +76,7 @@ class AlertTemplates:
         self._clinic = clinic
 
     def title(self, kind: str) -> str:
-        """What a kind of case is called. A plain sentence where its words cannot be read."""
+        """The title of a kind of case, or a plain sentence if its words cannot be read."""
         if kind not in alerts.KINDS:
             return "Something that this version of Relay does not know"
         try:
@@ -86,9 +86,9 @@ class AlertTemplates:
             return alerts.plain_title(kind)
 
     def words(self, case: CaseNames) -> Words:
-        """What the desk says of a case. Plain sentences where its words cannot be read."""
+        """The desk's words about a case, or plain sentences if its words cannot be read."""
         title = self.title(case.kind)
-        if case.kind not in alerts.KINDS:  # its version was taken back
+        if case.kind not in alerts.KINDS:  # that version has been rolled back
             happened = f"A newer version opened this case, about {case.subject}."
             return Words(title, happened, "Look at it once that version is back, or close it.")
         try:
@@ -109,7 +109,7 @@ class AlertTemplates:
         return self._templates.render(FOLDER, channel, address, names)
 
     def faults(self) -> Iterator[Fault]:
-        """What is wrong with the files: missing, not Jinja, unknown names."""
+        """Yield the faults of the files: missing, not Jinja, unknown names."""
         for kind in alerts.KINDS:
             yield from self._templates.file_faults(words_file(kind), unknown_in_words)
         for file in files(FOLDER, ALERT_CHANNELS):
@@ -153,7 +153,7 @@ def words_file(kind: str) -> str:
 
 
 def fields(case: CaseNames) -> dict[str, object]:
-    """What templates see of a case. What is empty stops a message when it is printed bare."""
+    """The names that templates see of a case. An empty one stops a message that prints it bare."""
     return {
         **vars(case),
         "about": alerts.about(case.subject, is_digest=case.is_digest),

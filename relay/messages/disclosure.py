@@ -1,7 +1,7 @@
 """Finds what an SMS or a subject line could show: phones lie on tables, and families share them.
 
-It follows a template's syntax tree, so that a branch which the lab's example does not take counts
-too. docs/disclosure.md explains the idea from the beginning, with an example. From top to bottom:
+It follows a template's syntax tree, so that a branch counts even if the lab's example does not take
+it. docs/disclosure.md explains the idea from the beginning, with an example. From top to bottom:
 `Value` is what a name stands for, `Expressions` reads what is in {{ }}, `Disclosure` follows the
 statements around it, `problems` reports. Methods have the names of Jinja's nodes.
 """
@@ -40,7 +40,7 @@ _SHAPES: dict[str, dict[str, str]] = {
 }
 _ROOTS = {**_SHAPES["digest_item"], "items": "digest_item*"}
 _NAMES = ("first_name", "last_name")
-_ONE = ("first", "last", "max", "min", "random")  # filters: a list → one of it
+_ONE = ("first", "last", "max", "min", "random")  # filters: a list → one item of it
 _SAME = (  # filters: a list → it, or a part
     "batch",
     "list",
@@ -54,17 +54,17 @@ _SAME = (  # filters: a list → it, or a part
     "unique",
 )
 
-# Each way in which words may come out, by the details that are in them together.
+# The ways in which words may come out; each is the set of details that are in them together.
 Wordings = frozenset[frozenset[str]]
 NOTHING: Wordings = frozenset({frozenset()})
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a name stands for. `either` and `together` make one of several."""
+    """What a name stands for. `either` and `together` combine several into one."""
 
-    said: Wordings = NOTHING  # what shows when it is printed
-    shapes: frozenset[str] = frozenset()  # which resources it may be: they say which fields it has
+    said: Wordings = NOTHING  # the ways in which it may show when printed
+    shapes: frozenset[str] = frozenset()  # the resources that it may be: they define its fields
 
     @classmethod
     def of(cls, shape: str) -> Value:
@@ -73,15 +73,15 @@ class Value:
 
     @property
     def held(self) -> Wordings:
-        """All that it could show in the hands of something unknown, its fields included."""
+        """All that it could show after something unknown has used it, its fields included."""
         return together([self.said, *(frozenset({inside(shape)}) for shape in self.shapes)])
 
     def field(self, name: str) -> Value:
-        """What a dot and a name lead to. A text's methods give the text."""
+        """The value after a dot and a name. A text's methods give the text."""
         return either([Value(self.said), *(field_value(shape, name) for shape in self.shapes)])
 
     def item(self) -> Value:
-        """One of a list."""
+        """An item of a list."""
         return Value(self.said, frozenset(shape.removesuffix("*") for shape in self.shapes))
 
 
@@ -96,7 +96,7 @@ def field_value(shape: str, name: str) -> Value:
 
 @cache
 def inside(shape: str) -> frozenset[str]:
-    """Every detail of a resource."""
+    """All details of a resource."""
     shape = shape.rstrip("*")
     fields = _SHAPES.get(shape, {})
     return frozenset(
@@ -112,7 +112,7 @@ def together(parts: Iterable[Wordings]) -> Wordings:
 
 
 def either(values: Sequence[Value]) -> Value:
-    """One of several, not known which: the ways of all."""
+    """One of several, unknown which: the ways of all."""
     return Value(
         frozenset().union(*(value.said for value in values or [Value()])),
         frozenset().union(*(value.shapes for value in values)),
@@ -122,17 +122,17 @@ def either(values: Sequence[Value]) -> Value:
 Scope = dict[str, Value]
 NAMESPACE = "namespace"
 _NEIGHBOURS = ("previtem", "nextitem")  # of `loop`
-_NEIGHBOUR = "loop.previtem"  # the name under which a scope has them: no variable has a dot
+_NEIGHBOUR = "loop.previtem"  # the name for them in a scope: no variable's name has a dot
 
 
 def any_of(scopes: Sequence[Scope]) -> Scope:
-    """Names that may be what any of several scopes has them for."""
+    """A scope in which each name may have its value from any of several scopes."""
     names = frozenset().union(*scopes)
     return {name: either([scope[name] for scope in scopes if name in scope]) for name in names}
 
 
 def repeated(once: Wordings) -> Wordings:
-    """Not at all, once or several times, each time in another way."""
+    """Not at all, once or several times, each time in any way."""
     ways = NOTHING
     while (more := ways | together([ways, once])) != ways:
         ways = more
@@ -140,12 +140,12 @@ def repeated(once: Wordings) -> Wordings:
 
 
 class Expressions(NodeVisitor):
-    """Finds the value of an expression by the names in scope. An unknown kind holds all in it."""
+    """Finds an expression's value from the names in scope. An unknown kind holds all its parts."""
 
     def __init__(self) -> None:
         self.scope: Scope = {name: Value.of(shape) for name, shape in _ROOTS.items()}
-        self.modules: dict[str, Scope] = {}  # what imported files name
-        self.kept = Value()  # what was put into any namespace(), in whatever scope
+        self.modules: dict[str, Scope] = {}  # the names in imported files
+        self.kept = Value()  # the values put into any namespace(), in any scope
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Value:
         """The value of an expression."""
@@ -153,7 +153,7 @@ class Expressions(NodeVisitor):
         return found
 
     def generic_visit(self, node: nodes.Node, *_: Any, **__: Any) -> Value:
-        """A text that may be made of anything in it."""
+        """A text that may contain anything in the expression."""
         return Value(self.held(node))
 
     def held(self, node: nodes.Node) -> Wordings:
@@ -182,7 +182,7 @@ class Expressions(NodeVisitor):
         return self.field(node.node, node.attr)
 
     def field(self, node: nodes.Expr, name: str) -> Value:
-        """What a dot and a name lead to."""
+        """The value after a dot and a name."""
         if isinstance(node, nodes.Name) and node.name in self.modules:
             return self.modules[node.name].get(name, Value())
         if isinstance(node, nodes.Name) and node.name == "loop":
@@ -225,7 +225,7 @@ class Expressions(NodeVisitor):
         value = self.visit(node.node) if node.node else Value()
         attribute = next((k.value for k in node.kwargs if k.key == "attribute"), None)
         given = [*node.args, *(one.value for one in node.kwargs)]
-        rest = together(self.visit(one).held for one in given)  # a separator, what fills a hole
+        rest = together(self.visit(one).held for one in given)  # a separator, text to fill a gap
         if isinstance(attribute, nodes.Const) and node.name in ("map", "join", "sum"):
             found = reduce(step, str(attribute.value).split("."), value.item())
             return Value(together([found.said, rest]), found.shapes)
@@ -246,7 +246,7 @@ def step(value: Value, name: str) -> Value:
 
 
 def is_initial(node: nodes.Getitem | nodes.Filter) -> bool:
-    """Whether it is a letter of somebody's name, which shows no name."""
+    """Whether a node is a letter of somebody's name, which does not show the name."""
     is_letter = isinstance(node, nodes.Filter) or isinstance(node.arg, nodes.Const)
     return is_letter and isinstance(node.node, nodes.Getattr) and node.node.attr in _NAMES
 
@@ -260,11 +260,11 @@ Where = tuple[str, int]  # file and line
 class _Macro:
     file: str
     node: nodes.Macro
-    scope: Scope  # where it is defined, which is what its body sees
+    scope: Scope  # where it is defined: its body sees this scope
 
 
 class Disclosure(Expressions):
-    """The details that a file may show on each path through its branches, and where first."""
+    """Finds the details that a file may show on each path through its branches, and where first."""
 
     def __init__(self, trees: Trees, file: str):
         super().__init__()
@@ -272,14 +272,14 @@ class Disclosure(Expressions):
         self._file = file
         self._depth = 0
         self._macros: dict[str, list[_Macro]] = {}
-        self._top: Scope | None = None  # names of the file itself, while inside something of it
-        self._blocks: dict[str, list[tuple[str, nodes.Block]]] = {}  # what overrides comes first
-        self._inside: list[tuple[str, int]] = []  # blocks, and how far up super() has led
+        self._top: Scope | None = None  # names of the file itself, while inside a part of it
+        self._blocks: dict[str, list[tuple[str, nodes.Block]]] = {}  # overriding ones first
+        self._inside: list[tuple[str, int]] = []  # blocks, and how many levels up super() has led
         self.places: dict[str, Where] = {}
         self.ways = self.show_template(file)
 
     def generic_visit(self, node: nodes.Node, *_: Any, **__: Any) -> Value:
-        """A statement of no other kind is its body; an expression is what its parts hold."""
+        """Return what a statement's body shows; for an expression, all that its parts hold."""
         if isinstance(node, nodes.Stmt):
             return Value(self.shown_by(getattr(node, "body", ())))
         return super().generic_visit(node)
@@ -289,7 +289,7 @@ class Disclosure(Expressions):
         return together(self.visit(node).said for node in body)
 
     def visit_Name(self, node: nodes.Name) -> Value:
-        """A macro that is named but not called may be called elsewhere, by another name."""
+        """A name's value. A macro that is named but not called may be called by another name."""
         found = super().visit_Name(node)
         call = nodes.Call(node, [], [], None, None)
         return either(
@@ -315,17 +315,17 @@ class Disclosure(Expressions):
         return Value(self.held(node))
 
     def call_macro(self, name: str, call: nodes.Call) -> Value:
-        """All that a macro may say, or a method that has the name of one."""
+        """All that a macro may say, or a method of the same name."""
         said = [self.run_macro(one, call) for one in self._macros[name]]
         owner = getattr(call.node, "node", None)  # of a dot
-        if owner is None:  # a variable may have the name of a macro, and stand for another one
+        if owner is None:  # a variable may have a macro's name, and stand for another macro
             return either([*said, Value(self.scope.get(name, Value()).held)])
         if isinstance(owner, nodes.Name) and owner.name in self.modules:
             return either(said)
         return either([*said, Value(self.held(call))])
 
     def make_namespace(self, call: nodes.Call) -> Value:
-        """A `namespace()`. Relay keeps together all that any of them is given."""
+        """A `namespace()`. Relay keeps the values of all namespaces together."""
         for one in call.kwargs:
             self.keep(self.visit(one.value))
         others = [one for one in (*call.args, call.dyn_args, call.dyn_kwargs) if one]
@@ -333,7 +333,7 @@ class Disclosure(Expressions):
         return Value(held, frozenset({NAMESPACE}))
 
     def parent_block(self, levels: int) -> Value:
-        """The block that `super()` stands for, so many levels up."""
+        """The block that `super()` stands for, `levels` further up."""
         name, level = self._inside[-1]
         return self.show_block(name, level + levels)
 
@@ -352,7 +352,7 @@ class Disclosure(Expressions):
             self.scope |= {"loop": Value(item.held), _NEIGHBOUR: item}
             self.bind(node.target, item)
             hint = self.note_places(self.hint(node.test), node) if node.test else NOTHING
-            for _ in range(2):  # what the first round kept shows in the next
+            for _ in range(2):  # the second round shows what the first one kept
                 once |= self.shown_by(node.body)
         return Value(together([hint, repeated(once) | self.shown_by(node.else_)]))
 
@@ -404,7 +404,7 @@ class Disclosure(Expressions):
     def visit_Import(self, node: nodes.Import) -> Value:
         said, named = self.import_file(node)
         self.modules[node.target] = named
-        # Printed, a module shows what its file does.
+        # A module that is printed shows what its file does.
         self.scope[node.target] = Value(said)
         return Value()
 
@@ -418,13 +418,13 @@ class Disclosure(Expressions):
         return Value()
 
     def note_places(self, said: Wordings, node: nodes.Node) -> Wordings:
-        """The same wordings; where each of their details first shows is kept in `places`."""
+        """Return the wordings; note in `places` where each of their details first shows."""
         for detail in frozenset().union(*said):
             self.places.setdefault(detail, (self._file, node.lineno))
         return said
 
     def bind(self, target: nodes.Node, value: Value) -> None:
-        """Give a name, or each of a tuple of names, its value."""
+        """Give a value to a name, or to each of a tuple of names."""
         match target:
             case nodes.Name(name=name):
                 self.scope[name] = value
@@ -435,12 +435,12 @@ class Disclosure(Expressions):
                     self.bind(one, value.item())
 
     def keep(self, value: Value) -> None:
-        """Add a value to what any namespace may hold."""
+        """Add a value to those that any namespace may hold."""
         said = together([self.kept.said, value.said])
         self.kept = Value(said, self.kept.shapes | value.shapes)
 
     def shown_by_one(self, bodies: Iterable[Iterable[nodes.Node]]) -> Wordings:
-        """All that one of several bodies may show. A name may have what any of them sets."""
+        """All that one of several bodies may show. A name may have the value any of them sets."""
         before, scopes = self.scope, []
         said: Wordings = frozenset()
         for body in bodies:
@@ -451,14 +451,14 @@ class Disclosure(Expressions):
         return said
 
     def show_block(self, name: str, level: int) -> Value:
-        """A block as the last template has it, or so many levels further up."""
+        """A block as the last template has it, or `level` levels further up."""
         chain = self._blocks.get(name, [])[level:]
         if not chain or self._depth > _DEEPEST:
             return Value()
         file, block = chain[0]
         self._inside.append((name, level))
         with self.inner_scope(), self.inside_file(file):
-            # Only a "scoped" block sees the names around it; another one sees the file's.
+            # Only a "scoped" block sees the names around it; any other sees the file's.
             self.scope = any_of([self.scope, self._top or {}])
             said = self.shown_by(block.body)
         self._inside.pop()
@@ -489,7 +489,7 @@ class Disclosure(Expressions):
             return Value(self.shown_by(macro.node.body))
 
     def include(self, file: str) -> Value:
-        """Another file in the place of this one, with blocks of its own."""
+        """Another file in place of this one, with its own blocks."""
         if self._depth > _DEEPEST:
             return Value()
         blocks, self._blocks = self._blocks, {}
@@ -501,7 +501,7 @@ class Disclosure(Expressions):
         return Value(said)
 
     def import_file(self, node: nodes.Import | nodes.FromImport) -> tuple[Wordings, Scope]:
-        """An imported file: what it shows if the module itself is printed, and its names."""
+        """Follow an imported file: return what it shows if the module is printed, and its names."""
         said, named = NOTHING, self.scope
         for file in files(node) if self._depth <= _DEEPEST else ():
             with self.inner_scope(), self.inside_file(file):
@@ -509,7 +509,7 @@ class Disclosure(Expressions):
         return said, named
 
     def show_template(self, file: str) -> Wordings:
-        """A file from its top. One that extends another shows that one, with its own blocks."""
+        """A file from its top. If it extends another, that one shows, with this file's blocks."""
         tree, said, parent = self._trees(file), NOTHING, False
         for block in tree.find_all(nodes.Block):
             self._blocks.setdefault(block.name, []).append((file, block))
@@ -526,7 +526,7 @@ class Disclosure(Expressions):
 
     @contextmanager
     def inner_scope(self) -> Iterator[None]:
-        """Names that are set here are not seen outside."""
+        """Hide names that are set here from the code outside."""
         before, self.scope = self.scope, dict(self.scope)
         top = self._top
         self._top = before if top is None else top
@@ -535,7 +535,7 @@ class Disclosure(Expressions):
 
     @contextmanager
     def inside_file(self, file: str) -> Iterator[None]:
-        """Go on in another file: what shows there is reported with its name."""
+        """Continue in another file: details that show there are reported with its name."""
         before, self._file = self._file, file
         self._depth += 1
         yield
@@ -544,7 +544,7 @@ class Disclosure(Expressions):
 
 
 def files(node: nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport) -> list[str]:
-    """The files that it names; one whose name is worked out at send is not known."""
+    """The files that a node names; one whose name is worked out at send is unknown."""
     named = node.template
     found = named.items if isinstance(named, nodes.Tuple | nodes.List) else [named]
     return [part.value for part in found if isinstance(part, nodes.Const)]
@@ -564,7 +564,7 @@ _CLINICAL = re.compile(
 
 
 def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
-    """Where a rule's SMS or subject line may show a secret, unless the rule allows it."""
+    """Yield where a rule's SMS or subject line may show a secret, unless the rule allows it."""
     if not rule.discreet:
         return
     remedy = (
@@ -584,7 +584,7 @@ def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
 
 
 def secrets_shown(ways: Wordings) -> Iterator[tuple[str, str]]:
-    """Each secret that words may show in one way or another, and what is said of it."""
+    """Yield each secret that words may show in some way, and the message about it."""
     for detail, message in _SECRETS.items():
         if any(detail in way for way in ways):
             yield detail, message
@@ -593,7 +593,7 @@ def secrets_shown(ways: Wordings) -> Iterator[tuple[str, str]]:
 
 
 def clinical(source: str) -> Iterator[tuple[str, int]]:
-    """Words that tell what is tested, and their lines. A short list can only be a hint."""
+    """Yield words that reveal the test, and their lines. A short list can only be a hint."""
     for number, line in enumerate(source.splitlines(), 1):
         for found in _CLINICAL.finditer(line):
             yield found[0], number

@@ -1,4 +1,4 @@
-"""A template's words by themselves: passages that may be edited, between what stays as it is."""
+"""A template's words alone: passages that people may edit, between parts that stay as they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relay.errors import did_you_mean
 from relay.rules.expressions import environment
 
 _LEXER = environment().lexer
-_TEXT, _NAME, _COMMAND = "data", "variable", "block"  # Jinja's words for what a file is made of
+_TEXT, _NAME, _COMMAND = "data", "variable", "block"  # Jinja's words for the parts of a file
 _TAG = re.compile(
     r"<!--.*?(?:-->|\Z)|<(style|script)\b.*?(?:</\1\s*>|\Z)"
     r"""|<(?:!|/?[a-z][\w-]*(?::[\w-]+)?(?=[\s/>]))(?:"[^"]*"|'[^']*'|[^<>"'])*>""",
@@ -29,7 +29,7 @@ UNKNOWN = "There is no {} here. {}"
 
 
 class Frame(NamedTuple):
-    """A block, loop or condition around a passage; `passed` are its tests that were not met."""
+    """A block, loop or condition around a passage; `passed` are its tests that were false."""
 
     kind: str
     test: str
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a file. Without `words` there is nothing to edit in it."""
+    """A part of a file. Without `words` it has nothing to edit."""
 
     source: str
     words: str = ""
@@ -54,14 +54,14 @@ class Piece(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name that is printed, without the words that stand in for it where it is empty."""
+        """The name that is printed, without the words that replace it if it is empty."""
         words = [word for word in self.inside if word.strip()]
         stands_in = words[-2:-1] == ["or"] and words[-1][0] in "'\""
         return "".join(words[:-2] if stands_in else words)
 
 
 def split(source: str, *, is_html: bool) -> list[Part]:
-    """A file's parts, which together are the file. Raises TemplateSyntaxError."""
+    """Split a file into parts, which together are the file. Raises TemplateSyntaxError."""
     pieces = {piece.start: piece for piece in _pieces(source)}
     tags = dict(tag.span() for tag in _tags(pieces.values())) if is_html else {}
     edges = sorted({*pieces, *chain(*tags.items()), len(source)})
@@ -80,9 +80,7 @@ def split(source: str, *, is_html: bool) -> list[Part]:
 
 
 def join(parts: Sequence[Part], edited: Mapping[int, str], *, is_html: bool) -> str:
-    """The file, with some parts' words, by number, as somebody has edited them. The rest is the
-    same to the byte.
-    """
+    """The file with some parts' edited words, by number. The rest stays the same to the byte."""
     write = partial(escape, quote=False) if is_html else str
     line_end = "\r\n" if any("\r\n" in part.source for part in parts) else "\n"
     made = []
@@ -94,7 +92,7 @@ def join(parts: Sequence[Part], edited: Mapping[int, str], *, is_html: bool) -> 
 
 
 def fault(words: str, known: Collection[str]) -> str:
-    """What is wrong with the words of a passage, and what to write instead; empty if nothing is."""
+    """The fault in the words of a passage, and what to write instead; empty if there is none."""
     try:
         pieces = [*_pieces(words)]
     except TemplateSyntaxError:
@@ -114,19 +112,19 @@ def fault(words: str, known: Collection[str]) -> str:
 
 
 def names(source: str) -> set[str]:
-    """What a file prints, so that it may print it elsewhere too. Raises TemplateSyntaxError."""
+    """The names a file prints, so that it may print them elsewhere. Raises TemplateSyntaxError."""
     return {piece.name for piece in _pieces(source) if piece.kind == _NAME}
 
 
 def _tags(pieces: Iterable[Piece]) -> Iterator[re.Match[str]]:
-    """The tags in a text, whatever Jinja does within them."""
+    """Yield the tags in a text, whatever Jinja does within them."""
     plain = (one.text if one.kind == _TEXT else "x" * len(one.text) for one in pieces)
     return _TAG.finditer("".join(plain))
 
 
 def _pieces(source: str) -> Iterator[Piece]:
-    """The pieces of a text, which together are the text: the lexer leaves some blanks out."""
-    text = source.replace("\r\n", " \n").replace("\r", "\n")  # its own line ends, in their places
+    """Yield the pieces of a text, which together are the text: the lexer omits some blanks."""
+    text = source.replace("\r\n", " \n").replace("\r", "\n")  # its own line ends, in place
     at, start, kind = 0, 0, ""
     inside: list[str] = []
     for _, met, value in _LEXER.tokeniter(text, None):
@@ -146,7 +144,7 @@ def _pieces(source: str) -> Iterator[Piece]:
 
 
 def _around(frames: tuple[Frame, ...], piece: Piece) -> tuple[Frame, ...]:
-    """The frames around what follows a piece."""
+    """The frames around the text that follows a piece."""
     written = "".join(piece.inside) if piece.kind == _COMMAND else ""
     word, test = (*written.split(None, 1), "", "")[:2]
     if word in ("if", "for", "block"):
@@ -158,7 +156,7 @@ def _around(frames: tuple[Frame, ...], piece: Piece) -> tuple[Frame, ...]:
 
 
 def _passage(text: str, frames: tuple[Frame, ...], read: Callable[[str], str]) -> Iterator[Part]:
-    """A passage and the blanks around it, which stay; where it has no words, nothing to edit."""
+    """Yield a passage and the blanks around it, which stay; without words, nothing to edit."""
     source = text.strip()
     texts = (piece.text for piece in _pieces(source) if piece.kind == _TEXT)
     if any(map(str.isalnum, read("".join(texts)))):
@@ -170,7 +168,7 @@ def _passage(text: str, frames: tuple[Frame, ...], read: Callable[[str], str]) -
 
 
 def _changed(words: str, change: Callable[[str], str]) -> str:
-    """Words with the texts in them changed, and no name."""
+    """Change the texts in some words, and no name."""
     return "".join(
         change(piece.text) if piece.kind == _TEXT else piece.text for piece in _pieces(words)
     )

@@ -14,7 +14,7 @@ BASIC = frozenset(
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 EXTENDED = frozenset("\f^{}\\[~]|€")
-# What a word processor makes of a plain character, by that character. No letter is among them.
+# A word processor's variants of a plain character, by that character. None is a letter.
 _TYPED = {
     "'": "‘’‚‛′`´",
     '"': "“”„‟″«»",
@@ -25,19 +25,19 @@ _TYPED = {
     "/": "⁄∕",
 }
 TWINS = {ord(char): twin for twin, chars in _TYPED.items() for char in chars}
-_BLANKS = re.compile(r"[^\S\n]")  # white space of any kind on a line, each one blank
+_BLANKS = re.compile(r"[^\S\n]")  # any white space within a line: each becomes one space
 
 
 def plain(text: str) -> str:
-    """A text as it is sent by SMS: what is typographic as its plain twin, and nothing that nobody
-    sees. Letters stay as they are.
+    """A text as it is sent by SMS: with typographic characters made plain and invisible ones
+    removed. Letters stay as they are.
     """
     lines = (plain_text.seen(line).translate(TWINS) for line in text.splitlines())
     return _BLANKS.sub(" ", "\n".join(map(plain_text.seen, lines))).strip()
 
 
 def hidden(text: str) -> Iterator[tuple[int, int, str]]:
-    """(line, column, its name) of each character that nobody sees, or takes for a plain blank."""
+    """Yield (line, column, name) of each character that is invisible or looks like a space."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.isascii() and line.replace("\t", "").isprintable():
             continue  # plain ASCII, as most lines are
@@ -47,13 +47,13 @@ def hidden(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def spelt(char: str) -> str:
-    """A character by its name and number, for somebody who cannot see it."""
+    """A character's name and number, for somebody who cannot see it."""
     return f"{unicodedata.name(char, 'control character').lower()} (U+{ord(char):04X})"
 
 
 @dataclass(frozen=True)
 class Size:
-    """An SMS as it is billed: `units` are septets (GSM-7) or UTF-16 code units (UCS-2)."""
+    """An SMS's size for billing: `units` are septets (GSM-7) or UTF-16 code units (UCS-2)."""
 
     alphabet: str
     units: int
@@ -79,7 +79,7 @@ def count_segments(
     if total <= single:
         return Size(alphabet, total, 1 if total else 0, single, culprits)
     segments, room = 1, part
-    for unit in units:  # a character of two units is never cut in half
+    for unit in units:  # a character of two units is never split
         if unit > room:
             segments, room = segments + 1, part
         room -= unit

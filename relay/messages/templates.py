@@ -41,7 +41,7 @@ DIGEST_VOCABULARY: Names = {
     "count": None,
     "items": None,
 }
-# Filters whose outcome has the same items in it.
+# Filters whose result has the same items.
 _SAME = frozenset({"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort"})
 
 
@@ -54,7 +54,7 @@ _PLACE = re.compile(r"\d{1,2}")  # in a list
 def digest_names(
     clinic: Record, recipient: Record, items: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The values of a digest's names; each of `items` has the names of a message of its own."""
+    """The values of a digest's names; each of `items` has the names of a single message."""
     made = [Record("item", {**item, "recipient": recipient}) for item in items]
     return {"clinic": clinic, "recipient": recipient, "count": len(made), "items": made}
 
@@ -72,7 +72,7 @@ def unknown_in_digest(tree: nodes.Template, event: str) -> Iterator[tuple[int, s
 
 
 def digest_resources(tree: nodes.Template) -> frozenset[str]:
-    """The resources that are read of anything."""
+    """The resources that a template reads of anything."""
     return read_fields(tree) & set(RESOURCES)
 
 
@@ -85,7 +85,7 @@ def wrong_item_name(item: str, path: Sequence[Any], names: Names) -> str:
 
 
 def runs_over_items(node: nodes.Node | None) -> bool:
-    """Whether it is `items`, sorted, filtered or cut."""
+    """Whether a node is `items`, sorted, filtered or cut."""
     while isinstance(node, nodes.Filter | nodes.Getitem):
         if isinstance(node, nodes.Filter) and node.name not in _SAME:
             return False
@@ -104,8 +104,8 @@ class Message:
     text: str
     subject: str = ""
     html: str = ""
-    name: str = ""  # of whom it is to
-    sender: str = ""  # where it is not the channel's
+    name: str = ""  # of the person it is for
+    sender: str = ""  # if it is not the channel's
     reply_to: str = ""
 
     @property
@@ -115,13 +115,13 @@ class Message:
 
     @property
     def size(self) -> sms_segments.Size | None:
-        """How many segments it takes, where it is billed so."""
+        """Its size in segments, if its channel bills by segment."""
         return sms_segments.size(self.text) if CHANNELS[self.channel].in_segments else None
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong in a template's file."""
+    """A fault in a template's file."""
 
     file: str
     line: int | None
@@ -140,8 +140,8 @@ class Templates:
     def message(
         self, rule: Rule, channel: str, address: str, names: Mapping[str, Any], mark: str = ""
     ) -> Message:
-        """A rule's message to one address, in their language if there is a folder of it, and from
-        the rule's sender. Raises RenderError.
+        """A rule's message to one address, from the rule's sender, in the person's language if it
+        has a folder. Raises RenderError.
         """
         template = rule.template
         if rule.language and (word := rule.language.word(names)) in self.languages(template):
@@ -156,11 +156,11 @@ class Templates:
         )
 
     def languages(self, template: str) -> list[str]:
-        """The languages that a template has beside its own: folders in its own."""
+        """The languages that a template has in addition to its own: folders inside its own."""
         return sorted(path.name for path in (self.folder / template).glob("*") if path.is_dir())
 
     def variants(self, rule: Rule) -> Iterator[Rule]:
-        """A rule by its template's own words, and by those of each language it may choose."""
+        """Yield a rule with its template's own words, and with those of each possible language."""
         yield (own := replace(rule, language=None))
         for name in self.languages(rule.template) if rule.language else ():
             yield replace(own, template=f"{rule.template}/{name}")
@@ -168,14 +168,14 @@ class Templates:
     def render(
         self, template: str, channel: str, address: str, names: Mapping[str, Any], mark: str = ""
     ) -> Message:
-        """The message. `mark` is put before its first words. Raises RenderError."""
+        """Render a message. `mark` goes before its first words. Raises RenderError."""
         parts = {
             part: self.render_part(f"{template}/{file}", names, mark)
             for part, file in CHANNELS[channel].parts.items()
         }
         if CHANNELS[channel].in_segments:
             parts["text"] = sms_segments.plain(parts["text"])
-        if "subject" in parts:  # a header: no line breaks, whatever a name holds
+        if "subject" in parts:  # a header: no line breaks, even if a name has some
             parts["subject"] = " ".join(parts["subject"].split())
         for part, text in parts.items():
             if not text:
@@ -184,14 +184,14 @@ class Templates:
         return Message(channel, address, **parts)
 
     def block(self, file: str, block: str, names: Mapping[str, Any]) -> str:
-        """One block of a file, on one line. Raises RenderError, also where the file has none."""
+        """A block of a file, on one line. Raises RenderError, also if the file has none."""
         text = " ".join(self.render_file(file, names, block).split())
         if not text:
             raise RenderError(f"{file}: {{% block {block} %}} is missing or empty.", file)
         return text
 
     def render_part(self, file: str, names: Mapping[str, Any], mark: str) -> str:
-        """One part of a message, with the mark; HTML has its styles inline. Raises RenderError."""
+        """A part of a message, with the mark; HTML gets inline styles. Raises RenderError."""
         text = self.render_file(file, names).strip()
         if file.endswith(".html"):
             text = text.replace("<body>", f"<body>{Markup.escape(mark)}", 1) if mark else text
@@ -210,12 +210,12 @@ class Templates:
                 return "".join(template.blocks[block](template.new_context(dict(names))))
             except Exception:
                 self._environment.handle_exception()  # raises it again, with the template's lines
-        except Exception as error:  # whatever a template may do with what the lab sent
+        except Exception as error:  # a template may do anything with what the lab sent
             said = f"{file}: {self.explain(file, error)}."
             raise RenderError(said, *self.find_place(file, error)) from error
 
     def explain(self, file: str, error: Exception) -> str:
-        """What went wrong, in the file's own words: others may be a patient's."""
+        """The error, in the file's own words only: others may be a patient's."""
         if isinstance(error, TemplateSyntaxError):
             return str(error.message)
         if isinstance(error, Empty):
@@ -227,7 +227,7 @@ class Templates:
         return type(error).__name__
 
     def find_place(self, file: str, error: Exception) -> tuple[str, int | None]:
-        """Where rendering broke, by Jinja's traceback: file and line, perhaps the layout's."""
+        """Where rendering broke, by Jinja's traceback: file and line, perhaps of the layout."""
         at = error.__traceback__
         place: tuple[str, int | None] = (file, None)
         while at:
@@ -268,8 +268,8 @@ class Templates:
     def file_faults(
         self, file: str, unknown: Callable[[nodes.Template], Iterator[tuple[int, str]]]
     ) -> Iterator[Fault]:
-        """What is wrong with a file and with those that it extends or imports. `unknown` finds the
-        names in one that there are not.
+        """Yield the faults of a file and of those that it extends or imports. `unknown` finds names
+        in a file that do not exist.
         """
         name = file
         try:
@@ -285,7 +285,7 @@ class Templates:
             yield Fault(name, line, "this is not UTF-8 text. Save the file as UTF-8.")
 
     def named(self, file: str) -> Iterator[str]:
-        """A file, and those that it extends, includes or imports, each once."""
+        """Yield a file, and those that it extends, includes or imports, each once."""
         waiting, seen = [file], {file}
         while waiting:
             yield (name := waiting.pop(0))
@@ -305,7 +305,7 @@ class Templates:
         return self._sources[file]
 
 
-# A layout is in many templates, and a file is looked at for many a question: each is parsed once.
+# A layout is in many templates, and many checks read a file: each is parsed once.
 
 
 @lru_cache(maxsize=256)
@@ -321,7 +321,7 @@ def referenced_files(tree: nodes.Template) -> tuple[str | None, ...]:
 
 
 def attributes(tree: nodes.Template) -> Iterator[str]:
-    """The words behind a dot in a template."""
+    """The words after a dot in a template."""
     return (node.attr for node in tree.find_all(nodes.Getattr))
 
 
@@ -334,14 +334,14 @@ def files(template: str, channels: Sequence[str]) -> list[str]:
 
 @cache
 def inliner() -> Any:
-    """Mail programs drop <style>: styles go onto the elements, @media rules stay where they are."""
+    """Mail programs drop <style>: put styles on the elements, leave @media rules where they are."""
     import css_inline
 
     return css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True)
 
 
 def syntax_error(message: str) -> str:
-    """Jinja's error, in a sentence."""
+    """Jinja's error, as a sentence."""
     if unclosed := re.search(r"needs to be closed is '(\w+)'", message):
         return f"{{% {unclosed[1]} %}} has no {{% end{unclosed[1]} %}} after it."
     if odd := re.search(r"unexpected char '(?:\\[uxU](\w+)|([^\x00-\x7f]))'", message):

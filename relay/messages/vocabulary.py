@@ -1,4 +1,4 @@
-"""The names that a template's file may print, for whoever writes it."""
+"""The names that a template's file may print, for the person who writes it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _IN_EACH: Names = {name: DIGEST_VOCABULARY[name] for name in ("clinic", "recipie
 def names_in(
     file: str, rules: Iterable[Rule], extra: Iterable[str] = ()
 ) -> Mapping[str, Sequence[str]]:
-    """The names that every rule with this file may print, by their first word; of the clinic also
-    its `extra` ones. What few messages need, such as a date of birth, is left to the docs.
+    """The names that every rule with this file may print, by their first word; for the clinic also
+    its `extra` ones. Fields that few messages need, such as a date of birth, are left to the docs.
     """
     folder = file.partition("/")[0]
     if folder == alerts.FOLDER:

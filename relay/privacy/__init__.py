@@ -1,4 +1,4 @@
-"""Whose data it is: one person by all their names and addresses, and how these are masked.
+"""Whose data it is: a person by all their names and addresses, and how to mask these.
 
-Pure: it may know the lab's facts and nothing else. Begin with `person`.
+Pure: it may use the lab's facts and nothing else. Begin with `person`.
 """

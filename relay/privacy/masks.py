@@ -1,5 +1,5 @@
-"""Addresses and names as they are shown until somebody asks to see them, and marks that stand for
-them where they must not be. Pure.
+"""Masked addresses and names, shown until somebody asks for the real ones, and marks that replace
+them where they must not be stored. Pure.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from relay.lab.facts import EMAIL, MOBILE, NAMES, PERSONS, PHONE, SENSITIVE, SHA
 from relay.lab.plain_text import why_no_name
 
 HIDDEN = "•"
-# An email address, or ten digits and more however they are parted; a date is no number.
+# An email address, or ten or more digits however separated; a date is not a number.
 _WRITTEN = re.compile(
     r"[\w.!#$%&'*+/=?^`{|}~-]{1,320}+@[\w.-]+|(?!\d{4}-\d\d-\d\d\b)\+?\(?\d(?:[ ().-]{0,3}\d){9,}"
 )
-_COUNTRY, _LAST = 3, 3  # of a phone number: what stays to be seen at its two ends
+_COUNTRY, _LAST = 3, 3  # of a phone number: the characters at each end that stay visible
 
 
 def address(written: str) -> str:
-    """An address to be recognised by who knows it: +44•••••••001, j•••@example.org."""
+    """An address that only somebody who knows it can recognise: +44•••••••001, j•••@example.org."""
     if "@" in written:
         local, _, domain = written.rpartition("@")
         return f"{local[:1]}{HIDDEN * 3}@{domain}"
@@ -32,13 +32,13 @@ def address(written: str) -> str:
 
 
 def mark(secret: str, *parts: str) -> str:
-    """Stands for something: who has it and the secret finds the mark, and nobody the other way."""
+    """A mark for a text: anybody with the text and the secret can find it, but not the reverse."""
     said = "\0".join(parts).encode("utf-8", "surrogateescape")
     return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()[:32]
 
 
 def target(secret: str, channel: str, address: str) -> str:
-    """An address in the audit trail, however it is written; without a secret, only its channel."""
+    """An address in the audit trail, in any spelling; without a secret, only its channel."""
     return f"{channel} {mark(secret, channel, address.lower())}" if secret else channel
 
 
@@ -47,7 +47,7 @@ def name(written: str) -> str:
     return " ".join(f"{word[0]}{HIDDEN * 3}" for word in written.split())
 
 
-# What of a kit is nobody's own: a template may say it, or go by it.
+# The fields of a kit that are not personal: a template may print them, or depend on them.
 _OPEN = frozenset(
     (
         "status",
@@ -62,13 +62,13 @@ _OPEN = frozenset(
         "role",
     )
 )
-# Says who somebody is, or how to reach them: of a condition that reads it each answer tells some.
+# Fields that say who somebody is, or how to reach them: a condition on one reveals some of it.
 WHO = frozenset(key for one in PERSONS for key in SHAPES[one]).union(*SENSITIVE.values()) - _OPEN
 _ADDRESSES = frozenset((EMAIL, PHONE, MOBILE))
 
 
 def fields(value: Any, key: str = "") -> Any:
-    """What the lab said about a kit, in its own shape, without personal data."""
+    """The lab's facts about a kit, in their own shape, without personal data."""
     if isinstance(value, Mapping):
         return {name: fields(inner, name) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -77,13 +77,13 @@ def fields(value: Any, key: str = "") -> Any:
         return value
     written = str(value)
     if key in NAMES:
-        return None if why_no_name(written) else name(written)  # nobody is greeted by it
+        return None if why_no_name(written) else name(written)  # no greeting uses it
     if key in _ADDRESSES:
         return address(written)
-    # Of an id enough stays to tell two apart.
+    # Enough of an id stays to tell two apart.
     return HIDDEN * 3 + (written[-_LAST:] if key.endswith("id") and len(written) > 7 else "")
 
 
 def inside(text: str) -> str:
-    """A text whose email addresses and numbers are masked."""
+    """A text with its email addresses and numbers masked."""
     return _WRITTEN.sub(lambda found: address(found[0]), text)

@@ -1,22 +1,22 @@
-"""Bytes that may be anything, as texts to search: what a body says that nobody could read. Pure."""
+"""Bytes of any kind, as texts to search: the content of a body that nobody could read. Pure."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
 
-MOST = 1 << 20  # of what is unpacked
-_ANY = 32 + zlib.MAX_WBITS  # gzip's or zlib's, as its head says
-_BARE = -zlib.MAX_WBITS  # deflate without a head, as some clients send it
+MOST = 1 << 20  # bytes, after unpacking
+_ANY = 32 + zlib.MAX_WBITS  # gzip's or zlib's, as its header says
+_BARE = -zlib.MAX_WBITS  # deflate without a header, as some clients send it
 
 
 def read(body: bytes) -> str:
-    """All that may be read in bytes, a line each: as text of the usual encodings, also unpacked."""
+    """All readable text in some bytes, a line each: in the usual encodings, and unpacked."""
     return "\n".join(one for raw in (body, *unpacked(body)) for one in texts(raw))
 
 
 def texts(body: bytes) -> Iterator[str]:
-    """Bytes as UTF-8, and as another encoding where they are none."""
+    """Yield bytes as UTF-8, or in another encoding if they are not."""
     try:
         yield body.decode()
     except UnicodeDecodeError:
@@ -27,7 +27,7 @@ def texts(body: bytes) -> Iterator[str]:
 
 
 def unpacked(body: bytes) -> Iterator[bytes]:
-    """What bytes unpack to, if they do."""
+    """Yield the bytes that others unpack to, if they do."""
     for bits in (_ANY, _BARE):
         try:
             if found := zlib.decompressobj(bits).decompress(body, MOST):

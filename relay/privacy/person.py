@@ -1,7 +1,7 @@
-"""Whom an erasure is about, and what of the ledger's rows is theirs. Pure.
+"""The person whom an erasure is about, and their data in the ledger's rows. Pure.
 
-An address may be a family's. So what goes by the address that was asked for is theirs, whoever's
-name is on it; what goes by their other addresses is theirs under their name only.
+A family may share an address. So data with the address in the request is theirs, under any name;
+data with their other addresses is theirs only under their name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from relay.lab.facts import EMAIL, MOBILE, NAMES, PERSONS, PHONE, TITLES, Facts,
 from relay.lab.plain_text import fold
 
 _WAYS = (EMAIL, PHONE, MOBILE)
-_SHORTEST = 7  # digits of what may be a phone number
+_SHORTEST = 7  # digits of a possible phone number
 _BETWEEN = r"[\s().\-/]{0,3}"  # what people write between digits
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _OUTSIDE = re.compile(r"^\W+|(?:'s)?\W*$")  # of a word: quotes, brackets, a full stop, a genitive
@@ -27,39 +27,39 @@ Name = tuple[str, str]
 
 
 def key(address: str) -> str:
-    """An address however it is written: a phone number's own digits, an email in small letters."""
+    """An address in comparable form: a phone number's own digits, an email in small letters."""
     while "@" in address:
         if address == (bare := plain_text.mailbox(address).casefold()):
             return bare
-        address = bare  # what has two stops at its end, or is in a link in a link
+        address = bare  # it ends in two full stops, or is in a link in a link
     own = plain_text.digits(address)
     return own if len(own) >= _SHORTEST else ""
 
 
 def without_address(asked: str) -> str:
-    """What stands for the address of whom an id or a name leads to: it is none, and nowhere."""
+    """A stand-in for the address of a person found by an id or a name: it is not an address."""
     return f"{asked}@"
 
 
 def is_address(asked: str) -> bool:
-    """Whether what was asked for is an address."""
+    """Whether a request was for an address."""
     return not asked.endswith("@")
 
 
 def email_spellings(way: str) -> Iterator[str]:
-    """An email address as it is sent and as people write it: nils@bücher.example."""
+    """Yield an email address as it is sent and as people write it: nils@bücher.example."""
     local, at, domain = way.rpartition("@")
     yield from (f"{local}{at}{spelt}" for spelt in plain_text.domain_spellings(domain))
 
 
 @dataclass(frozen=True)
 class Person:
-    """One person, by all that the ledger has turned out to know them by."""
+    """A person, by all the addresses and names that the ledger has shown to be theirs."""
 
-    address: str  # the key of what was asked for
+    address: str  # the key of the address in the request
     others: frozenset[str] = frozenset()  # keys of their other addresses
     names: frozenset[Name] = frozenset()  # as they are written
-    alone: frozenset[str] = frozenset()  # of their surnames, folded, those that nobody else has
+    alone: frozenset[str] = frozenset()  # those of their surnames, folded, that nobody else has
 
     def goes_by(self, address: str, record: Record | None) -> bool:
         """Whether a message to an address is theirs. `record` is the lab's of the person it is for;
@@ -80,17 +80,17 @@ class Person:
         return not ways and self.is_named(name)
 
     def also_at(self, addresses: Iterable[str]) -> Person:
-        """The same person with more addresses of theirs."""
+        """The person with more addresses."""
         keys = {way for address in addresses if (way := key(address))}
         return replace(self, others=self.others | (keys - {self.address}))
 
     def is_called(self, readings: Iterable[str]) -> bool:
-        """Whether their name, surname first or last, is one of these, folded."""
+        """Whether their name, surname first or last, is one of these readings, folded."""
         written = {fold(" ".join(turned)) for name in self.names for turned in (name, name[::-1])}
         return not written.isdisjoint(readings)
 
     def is_same_as(self, other: Person) -> bool:
-        """Whether two share an address and no other name, or a whole name and not two addresses."""
+        """Whether two share an address and no other name, or a full name and not two addresses."""
         if self.others & other.others:
             names = other.names or {("", "")}
             return not self.names or any(map(self.may_be_called, names))
@@ -98,7 +98,7 @@ class Person:
         return not has_two and any(map(self.is_named, other.names))
 
     def is_named(self, name: Name) -> bool:
-        """Whether a whole name is one of theirs."""
+        """Whether a full name is one of theirs."""
         return all(name) and folded(name) in {folded(one) for one in self.names}
 
     def may_be_called(self, name: Name) -> bool:
@@ -107,17 +107,17 @@ class Person:
         return any(all(a == b for a, b in pair if a and b) for pair in parts)
 
     def learn(self, facts: Facts) -> Person:
-        """The same person with what these facts tell of them."""
+        """The person with what these facts add."""
         return self.known_as(*(record for record in persons_in(facts) if self.owns(record)))
 
     def known_as(self, *theirs: Record) -> Person:
-        """The same person with what these records, which are about them, tell."""
+        """The person with the names and addresses in these records, which are theirs."""
         names = {name for record in theirs if any(name := name_of(record))}
         ways = (way for record in theirs for way in address_keys(record))
         return replace(self.also_at(ways), names=self.names | names)
 
     def redacted(self, facts: Facts) -> Facts:
-        """Facts without what is theirs: what was about them is there, with nothing in it."""
+        """Facts without this person's data: the records about them remain, but empty."""
         kept: dict[str, Any] = {}
         for resource in ("order", "registration", *PERSONS):
             fields = getattr(facts, resource)
@@ -128,9 +128,9 @@ class Person:
         return Facts(**kept)
 
     def without_own(self, value: Any) -> Any:
-        """A value of the facts without what is theirs, however deep it lies."""
+        """A value of the facts without this person's data, at any depth."""
         if isinstance(value, Mapping):
-            if value.keys() & {*_WAYS, *NAMES}:  # somebody else's is theirs, whatever they share
+            if value.keys() & {*_WAYS, *NAMES}:  # another's record stays, whatever they share
                 return {} if self.owns(value) else value
             return {name: self.without_own(inner) for name, inner in value.items()}
         if isinstance(value, list):
@@ -148,14 +148,14 @@ class Person:
         )
 
     def is_meant_in(self, text: str) -> bool:
-        """Whether a text that is about them names them, be it by a part of their name."""
+        """Whether a text that is about them names them, even by a part of their name."""
         words = f" {fold(decode_text(text))} "
         parts = {part for name in self.names for part in folded(name) if part}
         return self.is_in(text) or any(f" {part} " in words for part in parts)
 
     def is_noted_in(self, text: str) -> bool:
-        """Whether what staff wrote names them, be it by a surname that is theirs alone, with a
-        capital or behind a title: "long" and "young" are surnames too.
+        """Whether a note by staff names them, even by a surname that is theirs alone, with a
+        capital or after a title: "long" and "young" are surnames too.
         """
         plain = decode_text(text)
         is_small, before = plain == plain.lower(), ""
@@ -168,7 +168,7 @@ class Person:
         return self.is_in(text) or any(f" {surname} " in words for surname in longer)
 
     def address_patterns(self) -> Iterator[str]:
-        """Yield a regular expression for each of their addresses, in all ways of writing it."""
+        """Yield a regular expression for each of their addresses, in every spelling."""
         for way in (self.address, *self.others):
             if "@" in way:
                 for written in email_spellings(way):
@@ -178,10 +178,9 @@ class Person:
                 yield rf"(?<!\d)(?:00{_BETWEEN})?(?:44{_BETWEEN})?0?{_BETWEEN}{digits}(?!\d)"
 
     def hints(self) -> Iterator[str]:
-        """Texts of which one is in whatever is theirs, in small letters: to search with.
+        """Yield texts to search for, in small letters: all data of theirs has at least one of them.
 
-        Of a phone number it is the digits alone, and of a name the part that every way of writing
-        it down keeps.
+        For a phone number it is only the digits, and for a name the part that is in every spelling.
         """
         for way in (self.address, *self.others):
             for written in email_spellings(way) if "@" in way else (way,):
@@ -193,7 +192,7 @@ class Person:
 
 
 def people(records_by_event: Iterable[Iterable[Record]], asked: str) -> list[Person]:
-    """Those whom events are about, each once. `asked` stands for everybody's address."""
+    """The people whom events are about, each once. `asked` stands for everybody's address."""
     found: list[Person] = []
     for records in records_by_event:
         by_name: dict[Name, Person] = {}
@@ -206,7 +205,7 @@ def people(records_by_event: Iterable[Iterable[Record]], asked: str) -> list[Per
 
 
 def merged(found: Iterable[Person], one: Person) -> list[Person]:
-    """People with one more, who may be one of them, or join two of them."""
+    """Add a person to people: they may be one of them, or join two of them."""
     others = []
     for other in found:
         if other.is_same_as(one):
@@ -217,7 +216,7 @@ def merged(found: Iterable[Person], one: Person) -> list[Person]:
 
 
 def marks(facts: Facts) -> set[str]:
-    """What shows that two events of one name are about one person: patient's id, addresses."""
+    """Marks that two events with one name share if the person is one: patient's id, addresses."""
     ids = ((facts.patient or {}).get("id"), (facts.registration or {}).get("patient_id"))
     ways = (way for record in persons_in(facts) for way in address_keys(record))
     return {*map(str, filter(None, ids)), *ways}
@@ -231,18 +230,18 @@ def address_keys(record: Record) -> Iterator[str]:
 
 
 def folded(name: Name) -> Name:
-    """A name as it is compared: in small letters, without accents."""
+    """A name in comparable form: in small letters, without accents."""
     return fold(name[0]), fold(name[1])
 
 
 def decode_text(text: str) -> str:
-    """A text as it is read: not as JSON or a form's body writes it."""
+    """A text as people read it: not as JSON or a form's body encodes it."""
     text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
     return f"{text}\n{unquote_plus(text)}" if "%" in text or "+" in text else text
 
 
 def spellings(name: str) -> Iterator[str]:
-    """A name as it is and in small letters, each also as JSON writes it in ASCII."""
+    """Yield a name as it is and in small letters, each also as JSON writes it in ASCII."""
     for text in filter(None, (name, name.casefold())):
         yield text
         yield "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in text)

@@ -1,5 +1,5 @@
 """Decisions, without I/O: what an event leads to, for whom, by which channel, and when.
 
-It knows the lab's words (`relay.lab`) and nothing of the ledger or the providers. Begin with
-`planner`, and with `model` for the values that it works with.
+It knows the lab's words (`relay.lab`) but not the ledger or the providers. Begin with `planner`,
+and with `model` for the values that it works with.
 """

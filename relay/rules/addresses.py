@@ -1,4 +1,4 @@
-"""The kinds of address, and how one is judged: the form to send to, or why Relay cannot."""
+"""The kinds of address, and how Relay judges one: the form to send to, or why it cannot."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from relay.lab import plain_text
 HOME = "GB"
 HOME_CODE = 44  # of Guernsey, Jersey and the Isle of Man, too
 AT_HOME = frozenset({HOME})
-ANYWHERE: frozenset[str] = frozenset()  # for what is looked up and not texted
-# Ofcom keeps these for drama and examples: the library calls them invalid, the lab uses them.
+ANYWHERE: frozenset[str] = frozenset()  # for numbers that are looked up and not texted
+# Ofcom reserves these for drama and examples: the library calls them invalid, the lab uses them.
 # https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
 _DRAMA = re.compile(r"\+447700900\d{3}")
 # What people write before a number, as in "Mobile: 07…", "tel:+44…" or "(UK) 07…" ...
@@ -23,13 +23,13 @@ _BEFORE = re.compile(
     r"(?![^\W\d_])[^\w+(]*)+",
     re.IGNORECASE,
 )
-# ... and after it: an extension, or the mark for one and none. The library reads other letters as
-# the digits of a telephone's keys: "07… MUM" would be some stranger's number.
+# ... and after it: an extension, or an extension mark without one. The library reads other letters
+# as the keys of a telephone: "07… MUM" would be some stranger's number.
 _NO_EXTENSION = re.compile(r"\W*\b(?:x|ext(?:n|ension)?)\W*$", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:x|ext(?:n|ension)?)\W*\d{1,7}\W*$", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
-LONGEST = 320  # characters of an address: what costs the square of its length is no longer
-AT_HAND = 32  # judged a moment ago: each event and rule of a kit asks about the same few
+LONGEST = 320  # characters of an address: parsing time may grow with the square of it
+AT_HAND = 32  # addresses judged recently: each event and rule of a kit asks about the same few
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ def phone(number: object, texted: frozenset[str] = AT_HOME) -> Address:
 
 
 def bare_number(text: str) -> str:
-    """A phone number without the words that people put around it; empty where other letters are
-    left.
-    """
+    """A phone number without the words that people put around it; empty if other letters remain."""
     if len(plain := plain_text.plain(text)) > LONGEST:
         return ""
     bare = _NO_EXTENSION.sub("", _BEFORE.sub("", plain))
@@ -59,11 +57,11 @@ def bare_number(text: str) -> str:
 
 
 def parse_number(text: str) -> Any:
-    """What the library reads in a text: any country's number, valid or not; None where it has none.
+    """The library's reading of a text: any country's number, valid or not; None if it has none.
 
-    A text with letters among its digits is no number.
+    A text with letters among its digits is not a number.
     """
-    import phonenumbers as lib  # its metadata takes 0.1 s to load
+    import phonenumbers as lib  # loading its metadata takes 0.1 s
 
     try:
         return lib.parse(bare_number(text), HOME)
@@ -96,7 +94,7 @@ def countries(*codes: str) -> frozenset[str]:
 
 
 def in_words(texted: frozenset[str]) -> str:
-    """UK, or UK and IE."""
+    """The names of the texted countries: UK, or UK and IE."""
     return " and ".join(sorted(("UK" if one == HOME else one for one in texted), reverse=True))
 
 
@@ -138,14 +136,14 @@ def email(address: object) -> Address:
 
 @lru_cache(AT_HAND)
 def parse_mailbox(text: str) -> Address:
-    """Return the email address as it is sent, or why it cannot be used. DNS is not asked."""
+    """Return the email address as it is sent, or why it cannot be used. Does not ask the DNS."""
     from email_validator import EmailNotValidError, validate_email
 
     bare = plain_text.mailbox(text)
     if not bare.rpartition("@")[0].isascii():
         reason = "it has characters that Relay cannot use before the @"
         return Address(reason=f"The email address is not valid: {reason}.")
-    try:  # test_environment: .test is as good as .example, which it takes anyway
+    try:  # test_environment: accept .test, like .example, which it always accepts
         validate_email(
             bare, allow_smtputf8=False, check_deliverability=False, test_environment=True
         )
@@ -154,14 +152,14 @@ def parse_mailbox(text: str) -> Address:
     return Address(bare)
 
 
-def same(address: str) -> str:
-    """What two ways of writing one address have in common. It is sent as it is written."""
+def address_key(address: str) -> str:
+    """The part that two spellings of one address share. Relay sends to the address as written."""
     return address.lower()
 
 
 def any_number(text: str) -> str:
-    """A phone number of any country and kind in E.164, also one that Relay does not text; empty
-    where it is none.
+    """A phone number of any country and kind in E.164, even one that Relay does not text; empty if
+    it is not one.
     """
     import phonenumbers as lib
 
@@ -170,7 +168,7 @@ def any_number(text: str) -> str:
 
 
 def any_mailbox(text: str) -> str:
-    """An email address, also one that Relay does not write to; empty where it is none."""
+    """An email address, even one that Relay does not write to; empty if it is not one."""
     bare = plain_text.mailbox(text)
     local, _, domain = bare.rpartition("@")
     return bare if local and domain and " " not in bare else ""
@@ -178,24 +176,24 @@ def any_mailbox(text: str) -> str:
 
 @dataclass(frozen=True)
 class AddressKind:
-    """A kind of address, which several channels may write to: a phone number has texts and more."""
+    """A kind of address, which several channels may use: a phone number receives texts and more."""
 
     judge: Callable[[object], Address]
-    known: Callable[[str], str]  # as the ledger may have it, whether Relay writes to it or not
+    known: Callable[[str], str]  # the ledger's form of it, whether Relay writes to it or not
     name: str  # with its article: a phone number
-    noun: str  # after "this", where the channel's word stands beside it: this number
+    noun: str  # after "this", next to the channel's word: this number
     several: str  # as config.toml lists them: UK mobile numbers
     example: str
     remedy: str  # how to write one, for a mistake in config.toml
     is_written: Callable[[str], bool]  # whether a text looks like one
     judge_of: Callable[[object, frozenset[str]], Address] | None = None  # where countries differ
-    # In a receptionist's words: it took nothing for now, it never will, the lab has none to use.
+    # In a receptionist's words: it takes nothing just now, it never will, the lab has none to use.
     away: str = "Nothing could be delivered there"
     dead: str = "Address does not work"
     absent: str = "No address at the lab"
 
     def judge_in(self, countries: frozenset[str], written: object) -> Address:
-        """As `judge`, but of these countries instead of the UK."""
+        """Like `judge`, but for these countries instead of the UK."""
         return self.judge_of(written, countries) if self.judge_of else self.judge(written)
 
 

@@ -1,4 +1,4 @@
-"""The channels: a row each in CHANNELS. To add one, add its row and its provider's file."""
+"""The channels: one row each in CHANNELS. To add one, add its row and its provider's file."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from relay.rules.addresses import EMAIL, PHONE, AddressKind
 class Sender:
     """The key of config.toml that says who a channel's messages are from: `sms_from`."""
 
-    parse: Callable[[str], str]  # raises ValueError, whose words an admin reads
+    parse: Callable[[str], str]  # raises ValueError with words for an admin
     meaning: str
     example: str
-    instead: tuple[str, ...] = ()  # variables of the environment that win over the key
-    is_name: Callable[[str], bool] = lambda _text: False  # which nobody can answer
+    instead: tuple[str, ...] = ()  # environment variables that override the key
+    is_name: Callable[[str], bool] = lambda _text: False  # a name that nobody can reply to
 
 
 @dataclass(frozen=True)
 class Provider:
-    """The company that carries a channel's messages, as everybody but its own file knows it."""
+    """The company that carries a channel's messages, as all code but its own file knows it."""
 
     name: str  # as people read it
     module: str  # of relay.channels; its `connect` makes the provider
-    account: tuple[str, ...]  # variables of the environment without which nothing is sent
-    home: str = ""  # the host of its API, in the USA, where no <NAME>_API_URL names another
-    receipts: str = ""  # the variable without which nobody learns what arrived
-    has_list: bool = False  # of messages, in which one can be looked up
-    deletes: str = ""  # BY_ID or BY_ADDRESS, where it deletes anything when it is asked to
-    stops_remedy: str = ""  # where it keeps a list of its own of people who want nothing more
+    account: tuple[str, ...]  # environment variables that sending needs
+    home: str = ""  # the host of its API, in the USA, unless <NAME>_API_URL names another
+    receipts: str = ""  # the variable that receipts need
+    has_list: bool = False  # whether it has a list of messages, in which to look one up
+    deletes: str = ""  # BY_ID or BY_ADDRESS, if it deletes anything on request
+    stops_remedy: str = ""  # if it keeps its own list of people who want nothing more
 
 
 BY_ID, BY_ADDRESS = "id", "address"
@@ -41,20 +41,20 @@ BY_ID, BY_ADDRESS = "id", "address"
 
 @dataclass(frozen=True)
 class Channel:
-    """One way of writing to people."""
+    """A way of writing to people."""
 
     address: AddressKind
-    field: str  # of a person, where the lab has their address
+    field: str  # of a person, in which the lab has their address
     provider: Provider
     word: str  # for one message
     words: str  # for several
     verb: str  # for writing to somebody: "text" the patient
     parts: Mapping[str, str]  # part of a message (text, subject, html) → the template's file for it
     shown: tuple[str, ...]  # the parts that a locked screen shows
-    looks: tuple[float, ...]  # seconds after which an unknown message is looked for
+    lookup_delays: tuple[float, ...]  # seconds after which Relay looks for an unknown message
     sender: Sender | None = None
-    in_segments: bool = False  # billed so: they are counted, and daily_sms_limit holds
-    alert_rank: int = 0  # staff's alerts go by the lowest they have an address for; by 0, never
+    in_segments: bool = False  # billed in segments: they are counted, and daily_sms_limit applies
+    alert_rank: int = 0  # staff's alerts use the lowest they have an address for; never one with 0
 
     @property
     def title(self) -> str:
@@ -72,12 +72,12 @@ class Channel:
         return f"{'an' if self.word[0] in 'aeiou' else 'a'} {self.word}"
 
     def many(self, number: int) -> str:
-        """So many messages: 1 text, 2 texts."""
+        """A number of messages: 1 text, 2 texts."""
         return f"{number:,} {self.word if number == 1 else self.words}"
 
 
 def begun(words: str) -> str:
-    """Words at the beginning of a sentence. What is written large stays so: WhatsApp."""
+    """Words at the beginning of a sentence. Capital letters stay: WhatsApp."""
     return words[:1].upper() + words[1:]
 
 
@@ -96,8 +96,8 @@ def sms_sender(text: str) -> str:
 
 
 def named_mailbox(text: str) -> tuple[str, str]:
-    """A sender's name and address: what stands before the last < is the name, with or without
-    quotes, whatever it has in it. A mail's own grammar would end the name at a comma or colon.
+    """Split a sender into name and address. Everything before the last < is the name, quoted or
+    not, whatever it contains. The grammar of email would end the name at a comma or colon.
     """
     before, bracket, after = text.rpartition("<")
     if not bracket:
@@ -116,7 +116,7 @@ def email_sender(text: str) -> str:
 
 
 def why_no_sender(text: str) -> str:
-    """What is wrong with a sender of emails; empty where nothing is."""
+    """Why a sender of emails is not valid; empty if it is."""
     name, address = named_mailbox(text)
     if "\n" in text or "\r" in text:
         return "it has more than one line"
@@ -150,7 +150,7 @@ CHANNELS: dict[str, Channel] = {
         verb="text",
         parts={"text": "sms.txt"},
         shown=("text",),
-        looks=(120, 600),
+        lookup_delays=(120, 600),
         sender=Sender(
             parse=sms_sender,
             meaning="The sender that phones show. Nobody can answer a name, not even STOP.",
@@ -180,7 +180,7 @@ CHANNELS: dict[str, Channel] = {
         verb="email",
         parts={"subject": "subject.txt", "text": "email.txt", "html": "email.html"},
         shown=("subject",),
-        looks=(900,),
+        lookup_delays=(900,),
         sender=Sender(
             parse=email_sender,
             meaning="The sender of emails.",
@@ -203,7 +203,7 @@ DELETED_BY_ADDRESS = tuple(
 
 
 def variables() -> tuple[str, ...]:
-    """The variables of the environment that the rows name, each once."""
+    """The environment variables that the rows name, each once."""
     found = dict[str, None]()
     for row in CHANNELS.values():
         found |= dict.fromkeys(row.provider.account)
@@ -224,14 +224,14 @@ def channels_to(kind: AddressKind) -> tuple[str, ...]:
 
 
 def channel_of(text: str) -> str:
-    """The channel that stands for all that write to an address: the first of its kind's. What looks
-    like no address at all is judged as a phone number.
+    """The channel that stands for all that write to an address: the first of its kind's. A text
+    that looks like no address is judged as a phone number.
     """
     return channels_to(kind_of(text) or PHONE)[0]
 
 
 def stop_lists(channels: Iterable[str]) -> list[Provider]:
-    """The providers of channels that keep lists of their own, which Relay does not touch."""
+    """The providers of channels that keep their own lists, which Relay does not touch."""
     found = dict.fromkeys(CHANNELS[name].provider for name in channels)
     return [provider for provider in found if provider.stops_remedy]
 
@@ -242,11 +242,11 @@ def sharing(channel: str) -> tuple[str, ...]:
 
 
 def carried_with(channel: str) -> tuple[str, ...]:
-    """The channels of a channel's provider: its callbacks do not say which of them it was."""
+    """The channels of a channel's provider: its callbacks do not say which of them it used."""
     mine = CHANNELS[channel].provider.name
     return tuple(name for name, row in CHANNELS.items() if row.provider.name == mine)
 
 
 def words_of(channel: str) -> str:
-    """What goes to a channel's addresses, by any channel, at the beginning of a sentence: Texts."""
+    """The words for all messages to a channel's addresses, to begin a sentence: Texts."""
     return begun(" and ".join(CHANNELS[name].words for name in sharing(channel)))

@@ -1,4 +1,4 @@
-"""What an edition is: config.toml and the templates as one whole, with a number."""
+"""An edition: config.toml and the templates as one whole, with a number."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import datetime
 
 Content = Mapping[
     str, str
-]  # "config.toml" and "templates/…" → text; what is no UTF-8 as surrogates
-FILES, DESK = "files", "desk"  # where an edition is from: a machine's files, or what people publish
+]  # "config.toml" and "templates/…" → text; bytes that are not UTF-8 as surrogates
+FILES, DESK = "files", "desk"  # an edition's source: a machine's files, or people who publish it
 
 
 @dataclass(frozen=True)
 class Edition:
-    """What there is to know of one, but for its files."""
+    """The facts about an edition, without its files."""
 
     number: int
     digest: str
@@ -36,7 +36,7 @@ def as_bytes(text: str) -> bytes:
 
 
 def digest(content: Content) -> str:
-    """What tells an edition from any other: the same files give the same one."""
+    """A digest that distinguishes an edition from any other: the same files give the same one."""
     found = hashlib.sha256()
     for name, text in sorted(content.items()):
         for part in (as_bytes(name), as_bytes(text)):

@@ -1,7 +1,7 @@
-"""The one Jinja environment for templates and conditions, what they see of an event, and the check
-of every name that they use.
+"""The one Jinja environment for templates and conditions, what they see of an event, and a check of
+every name in them.
 
-A name that no lab resource has is found when the text is loaded, not when a patient waits for it.
+A name that no lab resource has is found when the text loads, not when a patient is waiting.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from relay.rules.model import Step
 
 Value = TypeVar("Value")
 Path = tuple[Any, ...]  # the steps of order.items[0].quantity
-Names = Mapping[str, frozenset[str] | None]  # root → its fields, or None where any may be asked for
+Names = Mapping[str, frozenset[str] | None]  # root → its fields, or None if any may be read
 
 
 def environment(loader: BaseLoader | None = None) -> ImmutableSandboxedEnvironment:
@@ -64,7 +64,7 @@ def vocabulary(event: str) -> dict[str, frozenset[str]]:
 
 @lru_cache(maxsize=256)
 def free_names(tree: nodes.Template) -> frozenset[str]:
-    """The names that a template takes from outside: not its macros, imports and own variables."""
+    """The names that a template takes from outside: not its macros, imports or own variables."""
     bound = {macro.name for macro in tree.find_all(nodes.Macro)}
     bound |= {found.target for found in tree.find_all(nodes.Import)}
     for found in tree.find_all(nodes.FromImport):
@@ -81,9 +81,9 @@ def free_names(tree: nodes.Template) -> frozenset[str]:
 
 @lru_cache(maxsize=256)
 def read_fields(tree: nodes.Node) -> frozenset[str]:
-    """The fields that are read of anything, also by a text, as in `sort(attribute="order.id")`.
+    """The fields that are read of anything, also by a string, as in `sort(attribute="order.id")`.
 
-    Where one is read by a name that is made up, each sensitive one may be meant.
+    If a name is computed, it may be that of any sensitive field.
     """
     read = {node.attr for node in tree.find_all(nodes.Getattr)}
     for const in tree.find_all(nodes.Const):
@@ -96,7 +96,7 @@ def read_fields(tree: nodes.Node) -> frozenset[str]:
 
 
 def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str]]:
-    """(line, what is wrong) for each name in a parsed template that is not in `names`."""
+    """Yield (line, problem) for each name in a parsed template that is not in `names`."""
     if wrong := unknown_words(tree):
         yield from wrong  # Jinja cannot tell the free names of such a template
         return
@@ -112,7 +112,7 @@ def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str
 
 
 def wrong_field(path: Sequence[Any], names: Names, under: str = "") -> str:
-    """The problem with the last step of a path; empty where it is known, or not ours to know."""
+    """The problem with the last step of a path; empty if it is known, or we cannot know."""
     *owner, field = path
     known = fields_at(owner, names)
     if known is None or field in known:
@@ -123,7 +123,7 @@ def wrong_field(path: Sequence[Any], names: Names, under: str = "") -> str:
 
 @lru_cache(maxsize=256)
 def unknown_words(tree: nodes.Template) -> tuple[tuple[int, str], ...]:
-    """Filters and tests that there are not: Jinja itself finds some of them only at send."""
+    """Filters and tests that do not exist: Jinja itself finds some of them only when sending."""
     found = []
     for node in tree.find_all((nodes.Filter, nodes.Test)):
         kind = "filter" if isinstance(node, nodes.Filter) else "test"
@@ -136,19 +136,19 @@ def unknown_words(tree: nodes.Template) -> tuple[tuple[int, str], ...]:
 
 @lru_cache(maxsize=256)
 def paths(tree: nodes.Node) -> tuple[tuple[int, Path], ...]:
-    """(line, steps) of every plain path that is read."""
+    """(line, steps) of every plain path that a template reads."""
     found = tree.find_all((nodes.Getattr, nodes.Getitem))
     return tuple((node.lineno, path) for node in found if (path := node_path(node)))
 
 
 @lru_cache(maxsize=256)
 def names_read(tree: nodes.Template) -> tuple[tuple[int, str], ...]:
-    """(line, name) of every name that a template has."""
+    """(line, name) of every name in a template."""
     return tuple((node.lineno, node.name) for node in tree.find_all(nodes.Name))
 
 
 def node_path(node: nodes.Node) -> Path:
-    """("order", "customer") of the node that reads it; empty when it is not a plain path."""
+    """The path that a node reads: ("order", "customer"); empty if it is not a plain path."""
     if isinstance(node, nodes.Name):
         return (node.name,)
     if isinstance(node, nodes.Getattr):
@@ -161,7 +161,7 @@ def node_path(node: nodes.Node) -> Path:
 
 
 def fields_at(path: Sequence[Any], names: Names) -> Iterable[str] | None:
-    """The fields of what a path leads to; None when they are not ours to know."""
+    """The fields of the value at a path; None if we cannot know them."""
     root, *steps = path
     if not steps:
         return names.get(root)
@@ -175,8 +175,8 @@ def fields_at(path: Sequence[Any], names: Names) -> Iterable[str] | None:
 
 
 _ENVIRONMENT = environment()
-# A condition asks. What could make more of a value than there is of it has no place in one: a line
-# of config.toml, pasted by anybody, would take all memory, be it only to be compiled.
+# A condition only asks. It may not use anything that could make a value larger: a line pasted into
+# config.toml by anybody could take all memory, even while it compiles.
 LONGEST, MOST_STEPS = 1_000, 40
 _STEPS = (nodes.Getattr, nodes.Getitem, nodes.Filter)
 _ASKS = (
@@ -197,7 +197,7 @@ _METHODS = re.compile(
 
 
 def parsed(source: str) -> nodes.Expr:
-    """The tree of an expression, of which nothing is worked out yet. Raises TemplateSyntaxError."""
+    """The syntax tree of an expression, not evaluated. Raises TemplateSyntaxError."""
     parser = Parser(_ENVIRONMENT, source, state="variable")
     tree = parser.parse_expression()
     if not parser.stream.eos:
@@ -206,7 +206,7 @@ def parsed(source: str) -> nodes.Expr:
 
 
 def unfit(tree: nodes.Expr) -> Iterator[str]:
-    """What a condition has and may not have."""
+    """Yield each thing in a condition that may not be there."""
     found = [tree, *tree.find_all(nodes.Node)]
     for node in found:
         if not isinstance(node, _ASKS):
@@ -226,14 +226,14 @@ def unfit(tree: nodes.Expr) -> Iterator[str]:
 
 
 def filters_of(node: nodes.Filter) -> Iterator[str]:
-    """The filter that is named, and the one that `map` applies."""
+    """Yield the filter that is named, and the one that `map` applies."""
     yield node.name
     if node.name == "map" and node.args:
         yield str(getattr(node.args[0], "value", "that a value names"))
 
 
 class Condition:
-    """One `when`, or another key's expression over the names a template sees."""
+    """A `when`, or another key's expression, over the names that a template sees."""
 
     def __init__(self, source: str, event: str, key: str = "when"):
         """Raises ValueError when `source` is not one expression over the names of `event`."""
@@ -249,7 +249,7 @@ class Condition:
             tree = _ENVIRONMENT.parse("{{ (" + source + ") }}")
         except TemplateSyntaxError as error:
             raise ValueError(f"not a valid condition: {error.message}. {hint}") from error
-        except (RecursionError, MemoryError, SyntaxError) as error:  # by hundreds of brackets
+        except (RecursionError, MemoryError, SyntaxError) as error:  # from hundreds of brackets
             raise ValueError("not a valid condition: it has too many brackets.") from error
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
@@ -271,20 +271,20 @@ class Condition:
         return self._work_out(bool, names)
 
     def word(self, names: Mapping[str, Any]) -> str:
-        """What it gives for these facts, as a text. Raises RenderError like `holds`."""
+        """The expression's value for these facts, as a text. Raises RenderError like `holds`."""
         return self._work_out(lambda found: str(found or ""), names)
 
     def _work_out(self, as_kind: Callable[[Any], Value], names: Mapping[str, Any]) -> Value:
         try:
             return as_kind(self._compiled(**names))
-        except Exception as error:  # whatever an expression may do with what the lab sent
+        except Exception as error:  # an expression may do anything with what the lab sent
             said = f"Relay could not work out `{self._key}`: {self.source}."
             raise RenderError(said) from error
 
 
 @lru_cache(maxsize=512)
 def condition(source: str, event: str, key: str = "when") -> Condition:
-    """An expression, made once for each text: most of what a config.toml takes to read. Raises
+    """An expression, cached by its text: most of the time to read a config.toml goes here. Raises
     ValueError.
     """
     return Condition(source, event, key)
@@ -296,7 +296,7 @@ def names(
     """The values of the vocabulary for one event, all but `recipient`. Times are the clinic's."""
     zone = clinic.timezone
     values: dict[str, Any] = {
-        # Not the whole schema: the data was validated when it came, and this is asked often.
+        # Not the whole schema: the data was validated on arrival, and this is called often.
         key: moment(data.get(key), zone) if isinstance(field, Moment) else data.get(key)
         for key, field in EVENTS[event].schema.fields.items()
     }
@@ -305,7 +305,7 @@ def names(
 
 
 def recipient(role: str, facts: Facts) -> Record:
-    """The recipient as templates see it; of staff only the group's name."""
+    """The recipient as templates see it; for staff only the group's name."""
     person = (getattr(facts, role) if role in PERSONS else None) or {}
     fields = {key: person.get(key) for key in RECIPIENT_FIELDS}
     made: Record = record("recipient", {**fields, "role": role})
@@ -320,8 +320,8 @@ class RuleContext:
     subject: str
     facts: Facts
     names: Mapping[str, Any]
-    known: tuple[Step, ...] = ()  # what else has come of the kit
-    facts_at: datetime | None = None  # when the facts were kept; None of an event that is planned
+    known: tuple[Step, ...] = ()  # the kit's other steps so far
+    facts_at: datetime | None = None  # when they were kept; None for an event that is being planned
 
     @property
     def kind(self) -> Kind:

@@ -20,7 +20,7 @@ from relay.rules.staleness import why_stale
 from relay.rules.statuses import DIGEST, ITEM, RELEASE, WAITS_FOR_LAB, WAITS_FOR_ORDER
 
 FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
-ORDER_SECONDS = 3600.0  # that the lab has to say who ordered a kit
+ORDER_SECONDS = 3600.0  # for the lab to say who ordered a kit
 CUSTOMER = "customer"
 STOPPED = "A person decided that this message is not to be sent."
 
@@ -35,10 +35,10 @@ def plan(
     closed_digests: frozenset[str] = frozenset(),
     stopped: frozenset[tuple[str, str]] = frozenset(),
 ) -> Plan:
-    """Decides who gets which message about an event, and which waiting ones are out of date.
+    """Decide who gets which message about an event, and which waiting ones are out of date.
 
-    Pure: the same facts give the same plan. `closed_digests` take no more items; `stopped`
-    has the (rule, role) of what a person has decided not to send about this kit and round.
+    Pure: the same facts give the same plan. `closed_digests` take no more items; `stopped` has the
+    (rule, role) of each message about this kit and round that a person decided not to send.
     """
     plans = [
         Plan(decisions=(Decision(rule.name, STOPPED, is_final=True),))
@@ -59,7 +59,7 @@ def plan(
 def to_release(
     made: Sequence[Notice], rules: Sequence[Rule], policy: Policy, now: datetime
 ) -> Iterator[Case]:
-    """A case for each rule that holds its messages, whatever their channels: who they are for, and
+    """Yield a case for each rule that holds its messages, on any channel: who they are for, and
     when they go out if nobody stops them.
     """
     holding = {rule.name for rule in rules if rule.hold}
@@ -106,7 +106,7 @@ def plan_rule(
             reason = f"Already sent, or about to be, by {earlier}."
             decisions.append(Decision(rule.name, reason, is_final=True))
         elif failed:
-            at = due(rule, context, policy, now)  # it waits for nobody's answer or release
+            at = due(rule, context, policy, now)  # it does not wait for an answer or a release
             broken = replace(notice, due_at=at, waits_for=None, reason=failed)
             planned.append(replace(broken, status="technical-failure"))
         elif rule.digest and notice.address:
@@ -117,7 +117,7 @@ def plan_rule(
 
 
 def asking(notice: Notice, now: datetime) -> Notice:
-    """A notice, that waits for the lab if the facts will be old when it is due."""
+    """A notice; if its facts will be old when it is due, one that waits for the lab."""
     is_later = notice.due_at - now > timedelta(seconds=hastened(FRESH_SECONDS))
     if notice.status == "scheduled" and is_later and not notice.waits_for:
         return replace(notice, waits_for=WAITS_FOR_LAB)
@@ -125,10 +125,10 @@ def asking(notice: Notice, now: datetime) -> Notice:
 
 
 def earlier_channel(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
-    """The channel, of all `ways`, that already told a notice's person the same; empty if none did.
+    """The channel, of all `ways`, that already took this to the notice's person; empty if none did.
 
     Each of a rule's channels sends regardless of the others. A fallback does not, nor does a
-    channel that an edit has put in the place of another.
+    channel that an edit has put in place of another.
     """
     if notice.channel in ways:
         return notice.channel
@@ -139,7 +139,7 @@ def earlier_channel(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
 def overtaken_messages(
     rules: Sequence[Rule], context: RuleContext, now: datetime, waiting: Iterable[Waiting]
 ) -> dict[str, str]:
-    """The ids of messages that wait or have failed and that the event makes out of date, with why.
+    """The ids of waiting or failed messages that the event makes out of date, with the reasons.
     Never failed ones about results or a retest: people must still hear of these.
     """
     by_name = {rule.name: rule for rule in rules}
@@ -171,13 +171,13 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
 
 
 def unmet(when: Condition) -> str:
-    """The reason that is recorded where a rule's `when` is not true of an event."""
+    """The reason that is recorded if a rule's `when` is not true of an event."""
     return f"Its condition is not met: {when.source}."
 
 
 def last_objection(rule: Rule, context: RuleContext, now: datetime) -> str:
-    """Why a message is not to be handed over after all: its rule does not apply any more, or a
-    [never.…] forbids it. Raises RenderError if that is unclear.
+    """Why a message must not be handed over after all: its rule no longer applies, or a [never.…]
+    forbids it. Raises RenderError if that is unclear.
     """
     if said := objection(rule, context, now, now):
         return said
@@ -188,7 +188,7 @@ def last_objection(rule: Rule, context: RuleContext, now: datetime) -> str:
 def first_choice(
     rule: Rule, context: RuleContext, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
-    """The notices on the rule's channels; with its fallback's when none of them has an address."""
+    """The notices on the rule's channels; also its fallback's if none of them has an address."""
     made = notices(rule, rule.channels, context, policy, now)
     if all(notice.status == "validation-failed" for notice in made):
         return made + fallback(rule, context, policy, now)
@@ -196,10 +196,10 @@ def first_choice(
 
 
 def held(rule: Rule, policy: Policy, made: Iterable[Notice]) -> Iterable[Notice]:
-    """The notices, each waiting for a person's decision where its rule has `hold`.
+    """Yield the notices, each waiting for a person's decision if its rule has `hold`.
 
-    Only an event's own notices are held: once released, one may go by a fallback or to another
-    address at once.
+    Only an event's own notices are held: once one is released, it may go by a fallback or to
+    another address at once.
     """
     for one in made:
         if rule.hold and one.status != "validation-failed":
@@ -216,7 +216,7 @@ def fallback(rule: Rule, context: RuleContext, policy: Policy, now: datetime) ->
 
 
 def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
-    """`now` when the rule's window is open, else when it opens next.
+    """`now` when the rule's window is open, else the time when it next opens.
 
     A digest goes at its own times, unless the rule itself has a window.
     """
@@ -230,7 +230,7 @@ def due(rule: Rule, context: RuleContext, policy: Policy, now: datetime) -> date
 
 
 def next_due(rule: Rule, policy: Policy, moment: datetime) -> datetime:
-    """When the rule may tell what is ready at `moment`: in its window, or in its next digest."""
+    """When the rule may send what is ready at `moment`: in its window, or in its next digest."""
     if rule.digest:
         moment = rule.digest.next_at(moment, policy.zone)
     return opening(rule, policy, moment)
@@ -251,7 +251,7 @@ def in_digest(
 
 
 def digest_for(rule: Rule, item: Notice, policy: Policy) -> Notice:
-    """The digest to an item's address that is due when the item is."""
+    """The digest for an item's address that is due when the item is."""
     made = replace(
         item,
         kind=DIGEST,
@@ -268,8 +268,8 @@ def notices(
 ) -> tuple[Notice, ...]:
     """A notice for each address of the recipient on these channels, due when the window is open.
 
-    While it is not known who ordered a kit, a message to its customer waits for that, for an hour
-    since its event was processed: that may be long after it came, and its order's may be next.
+    While Relay does not know who ordered a kit, a message to its customer waits for that, for an
+    hour after its event was processed: that may be long after it came, and its order's may be next.
     """
     due_at = due(rule, context, policy, now)
     until = (context.facts_at or now) + timedelta(seconds=hastened(ORDER_SECONDS))
@@ -304,9 +304,7 @@ def notices(
 def recipient_addresses(
     to: str, channel: str, facts: Facts, policy: Policy
 ) -> Iterable[addresses.Address]:
-    """The recipient's addresses, each of them once however often and in whatever letters it was
-    written down.
-    """
+    """The recipient's addresses, each once, however often and in whichever case it was written."""
     row = CHANNELS[channel]
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
@@ -316,5 +314,5 @@ def recipient_addresses(
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
     found: dict[str, addresses.Address] = {}
     for judged in map(partial(row.address.judge_in, policy.countries), written):
-        found.setdefault(addresses.same(judged.address) or judged.reason, judged)
+        found.setdefault(addresses.address_key(judged.address) or judged.reason, judged)
     return found.values()

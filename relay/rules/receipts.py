@@ -1,4 +1,4 @@
-"""What providers tell of a message after it was sent, and what that adds up to. Pure."""
+"""What providers report of a message after it was sent, and the verdict from all of it. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from datetime import datetime, timedelta
 
 from relay.rules.statuses import FAILED, OURS
 
-RECEIPT_WAIT = timedelta(hours=72)  # nothing heard by then: temporary-failure
-# From what it may still change into to what nothing but a later bounce undoes: a phone may be off,
-# then on again.
+RECEIPT_WAIT = timedelta(hours=72)  # with no receipt after this: temporary-failure
+# From the least final to the most, which only a later bounce undoes: a phone may be off, then on
+# again.
 STATES = ("sent", "temporary-failure", "permanent-failure", "delivered")
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a provider reports of a message after it was sent, in the same words for every provider.
+    """A provider's report on a message after it was sent, in the same words for every provider.
 
     `state` is `sent` (on its way), `delivered`, `temporary-failure`, `permanent-failure`, or empty
-    where it does not say. `suppress` says why the address gets nothing more on this channel, and
+    if it does not say. `suppress` says why the address gets nothing more on this channel, and
     `lifts` which of these has ended.
     """
 
@@ -30,8 +30,8 @@ class Receipt:
     code: str = ""
     reason: str = ""
     suppress: str = ""
-    happened_at: datetime | None = None  # by the provider's clock, where it tells
-    address: str = field(default="", repr=False)  # of one that may name no message of ours
+    happened_at: datetime | None = None  # by the provider's clock, if it says
+    address: str = field(default="", repr=False)  # if the receipt may name no message of ours
     lifts: str = ""
 
 
@@ -43,11 +43,11 @@ class StoredReceipt:
     attempt_id: str
     code: str = ""
     reason: str = ""
-    happened_at: datetime | None = field(default=None, compare=False)  # two alike say the same
+    happened_at: datetime | None = field(default=None, compare=False)  # ignored in comparisons
 
 
 def verdict(stored: Iterable[StoredReceipt], current: str) -> StoredReceipt | None:
-    """The receipt that decides what became of a message, in whatever order they came. Pure.
+    """The receipt that decides a message's outcome, in whatever order they came. Pure.
 
     Any attempt may have arrived; a failure counts only if it is the `current` attempt's.
     """
@@ -65,13 +65,13 @@ def verdict(stored: Iterable[StoredReceipt], current: str) -> StoredReceipt | No
 
 
 def has_arrived(delivered: StoredReceipt, stored: Iterable[StoredReceipt]) -> bool:
-    """Whether an attempt that was delivered has not failed since. An email may bounce after a mail
-    server has taken it; of texts nobody says when they failed, and delivered they stay.
+    """Whether a delivered attempt has not failed since. An email may bounce after a mail server has
+    accepted it; nobody says when a text failed, so a delivered text stays delivered.
     """
     since = delivered.happened_at
     return not any(
         one.state in FAILED
-        and one.code != OURS  # what was dropped never got as far
+        and one.code != OURS  # a dropped message never got that far
         and one.attempt_id == delivered.attempt_id
         and one.happened_at
         and since

@@ -1,8 +1,8 @@
-"""What a text from a person says, as far as Relay may decide that by itself: a keyword, that they
-want no more texts, that the number is somebody else's, that they may be unwell. Pure.
+"""What a text from a person says, as far as Relay may decide alone: a keyword, that they want no
+more texts, that the number is somebody else's, that they may be unwell. Pure.
 
-Each sentence is held against a table of phrases, whole: "stop texting me" is one of them, "stop
-texting me at work" is not. Whatever is in doubt is for a person to read.
+Each whole sentence is compared with a table of phrases: "stop texting me" is one of them, "stop
+texting me at work" is not. A person reads whatever is in doubt.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from relay.rules.model import Case, Policy
 
 REPLY = "reply"  # the kind of case
 STOP, START, HELP = "stop", "start", "help"
-YES = "YES"  # which Twilio takes for START
-# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out, and what others hear as STOP:
+YES = "YES"  # Twilio takes this for START
+# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out, and what others take as STOP:
 # https://docs.aws.amazon.com/sms-voice/latest/userguide/keywords-required.html
 KEYWORDS = {
     **dict.fromkeys(
@@ -31,8 +31,8 @@ KEYWORDS = {
     **dict.fromkeys(("HELP", "INFO"), HELP),
 }
 
-# The phrases, as regular expressions over what `_plain` makes of a sentence: small letters and
-# blanks, no apostrophes, and a question mark as a word of its own.
+# The phrases, as regular expressions over a sentence from `_plain`: small letters and spaces, no
+# apostrophes, and a question mark as a word of its own.
 _TEXTS = r"(?:texts?|text messages?|messages?|msgs?|sms|reminders|notifications|alerts)"
 _ANY = r"(?:(?:any|all|more|further|the|these|those|this|your|such) )*"
 _EVER = r"(?: (?:any ?more|again|ever again|altogether))?"
@@ -40,14 +40,14 @@ _ME = r"(?: (?:me|us|this number|my number|my phone|my mobile))"
 _WISH = r"(?:i (?:just )?(?:want|wish|need|would like)|id like) "
 BARE, PLAIN, WRONG, UNWELL, ASKING = "bare", "plain", "wrong", "unwell", "asking"
 PHRASES: dict[str, tuple[str, ...]] = {
-    # That nothing more is wanted, if the text says nothing else: it might be something else's stop.
+    # They want nothing more, if the text says nothing else: it may ask to stop something else.
     BARE: (
         r"(?:stop|stopp|stopall)(?: (?:it|this|that|now|all))*",
         rf"{_WISH}(?:to stop|it to stop|this to stop)",
         r"(?:stop|quit) sending(?: me)?(?: (?:these|those|this|them|any more))?",
         r"(?:take|remove) me(?: off)?",
     ),
-    # The same, whatever stands beside it.
+    # They want nothing more, whatever else the text says.
     PLAIN: (
         rf"(?:stop|quit) (?:texting|messaging|contacting|spamming|emailing){_ME}?{_EVER}",
         rf"(?:stop|quit) (?:sending|with)(?: (?:me|us))? {_ANY}{_TEXTS}{_EVER}",
@@ -70,7 +70,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         rf"i (?:no longer|do not|dont) (?:want|wish to|want to)(?: (?:receive|get))? {_ANY}{_TEXTS}"
         rf"{_EVER}",
     ),
-    # That the number is somebody else's. `{name}` is any name of whom the lab has at the number.
+    # The number is somebody else's. `{name}` is any name of the person the lab has at it.
     WRONG: (
         r"(?:(?:i think )?(?:you (?:have|ve|got|have got)|youve(?: got)?|this is|its|it is|thats)"
         r"(?: got)? )?(?:the |a )?wrong (?:number|no|person|phone|phone number|mobile|contact)"
@@ -81,7 +81,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         r"i (?:do not|dont) know (?:a |any |anyone called |anybody called )?{name}",
         r"(?:there is |theres )?(?:no|nobody called|no one called) {name}(?: here)?",
     ),
-    # That somebody may be unwell, wherever in a text it stands: rather once too often.
+    # Somebody may be unwell, anywhere in a text: better once too often.
     UNWELL: (
         r"unwell|ambulance|emergency|paramedics?|suicid\w*|overdose\w*|seizures?|agony|unconscious",
         r"(?:chest|heart) (?:pains?|attack|hurts)|pains? in my chest|stroke|palpitations",
@@ -90,18 +90,18 @@ PHRASES: dict[str, tuple[str, ...]] = {
         r"(?:feel|feeling|felt|im|i am) (?:\w+ ){0,2}(?:ill|sick|faint|dizzy|poorly|awful)",
         r"not (?:\w+ ){0,2}well|(?:not|dont) feel(?:ing)? (?:\w+ )?(?:well|right|good)",
         r"faint(?:ed|ing)|passed out|collapsed?|vomit(?:ed|ing)?|throwing up",
-        # Of a kit that wants a drop of blood people write much about bleeding.
+        # About a kit that needs a drop of blood people write much about bleeding.
         r"(?:stop|still|keeps?) (?:the )?bleeding|bleeding (?:a lot|heavily|badly|everywhere)",
         r"(?:bad|severe|terrible|awful|extreme|so much|lots? of|in) pain",
         r"(?:kill|hurt|harm|cut)(?:ing)? myself|self harm\w*|want to die|end (?:my life|it all)",
         r"a and e|a e|(?<!not )(?<!isnt )urgent(?:ly)?|(?<!\d )999(?! \d)",
     ),
-    # How a text hedges: then nothing in it is a plain wish.
+    # Words that hedge: with one of them, nothing in a text is a plain wish.
     ASKING: (
         r"if|when|once|until|till|unless|before|after|why|how|did|does|whether|though|but|except",
     ),
 }
-# No two of them begin or go on alike, so that no text takes long to be held against them.
+# No two of them begin or continue alike, so that no text takes long to match.
 _POLITE = (
     r"(?:please|pls|plz|kindly|just|hi|hello|hey|dear|thanks|thank you|thx|ta|cheers|sorry|ok|okay"
     r"|no|now|immediately|at once|asap|today|again|team|sir|madam|i said|i told you(?: to)?"
@@ -114,16 +114,16 @@ _LONGEST = 100  # characters of a sentence that may be a phrase
 
 @dataclass(frozen=True)
 class Reading:
-    """What a text says."""
+    """The meaning of a text."""
 
     keyword: str = ""  # STOP, START, HELP
-    opts_out: bool = False  # in words of their own
+    opts_out: bool = False  # in other words than a keyword
     is_wrong_number: bool = False
     sounds_unwell: bool = False
 
     @property
     def word(self) -> str:
-        """The reading in a word, for the log and the ledger."""
+        """The reading as a word, for the log and the ledger."""
         if self.keyword:
             return self.keyword
         if self.sounds_unwell:
@@ -132,7 +132,7 @@ class Reading:
 
 
 def read(text: str, names: Iterable[str] = ()) -> Reading:
-    """What a text says. `names` are those of the person whose number the lab says it is."""
+    """Read a text. `names` are those of the person whom the lab has at its number."""
     if said := keyword(text):
         return Reading(said)
     sentences = [plain for part in _PARTS.split(text) if (plain := _plain(part))]
@@ -152,15 +152,15 @@ def read(text: str, names: Iterable[str] = ()) -> Reading:
 
 
 def keyword(text: str) -> str:
-    """What a text means that is one keyword, however it is written and as often as it is said."""
+    """The meaning of a text that is one keyword, however written and however often repeated."""
     words = re.findall(r"[^\W_]+", _bare(text).upper())
     said = {KEYWORDS.get(word, "") for word in words}
     return KEYWORDS.get("".join(words)) or (said.pop() if len(said) == 1 else "")
 
 
 def _says(what: str, sentence: str, names: str = "") -> bool:
-    """Whether a sentence is one of the phrases, politely or not. It may be asked for by a question,
-    but not be one.
+    """Whether a sentence is one of the phrases, politely or not. A question may ask for it, but may
+    not be one itself.
     """
     for phrase in PHRASES[what] if len(sentence) <= _LONGEST else ():
         said = rf"(?:{phrase.replace('{name}', f'(?:{names})')})(?: {_POLITE})*"
@@ -175,13 +175,13 @@ def _words(what: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A sentence in small letters, its words parted by single blanks, a ? as the last of them."""
+    """A sentence in small letters, its words separated by single spaces, any ? as a word."""
     letters = re.sub("['`\u2018\u2019\u02bc]", "", _bare(text).lower())
     return " ".join(re.findall(r"[^\W_]+|\?", letters))
 
 
 def _bare(text: str) -> str:
-    """A text without accents, in letters that are all of one width."""
+    """A text without accents, all its letters of one width."""
     apart = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in apart if not unicodedata.combining(letter))
 
@@ -197,8 +197,8 @@ def case(
     files: int = 0,
     people: int = 1,
 ) -> Case:
-    """The case about a text, and none of its words. It came with so many `files`, and so many
-    `people` have had messages at its number.
+    """The case about a text, without any of its words. `files` and `people` are counts: of files
+    with it, and of people who have had messages at its number.
     """
     holds = said.is_wrong_number and subject != NO_KIT
     is_wish = said.opts_out and not said.is_wrong_number

@@ -1,7 +1,7 @@
-"""Decides how a message goes once more, when a person asks for it. Pure.
+"""Decides how to send a message again when a person asks for it. Pure.
 
-One that failed is tried again as it is. One that went out, perhaps to a wrong number, is repeated
-by another message, which its rule makes as it is now.
+A failed message is tried again as it is. One that went out, perhaps to a wrong number, is repeated
+by a new message, which its rule makes as the rule is now.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _IN_WORK = "Its event is already being processed."
 
 @dataclass(frozen=True)
 class FailedMessage:
-    """A message that somebody wants sent once more, and what decides whether it may be."""
+    """A message that somebody wants sent again, and the facts that decide whether it may be."""
 
     id: str
     event_id: str
@@ -53,28 +53,28 @@ class FailedMessage:
     urgency: int
     status: str
     stopped_by: str | None
-    is_blank: bool  # whom it was for is erased, or retention has blanked it
-    is_stopped: bool  # its address gets nothing more this way
-    was_taken: bool  # by a provider, or may have been
-    may_have_arrived: bool  # and no receipt says that it did not
+    is_blank: bool  # its person has been erased, or retention has blanked it
+    is_stopped: bool  # its address gets nothing more on this channel
+    was_taken: bool  # a provider accepted it, or may have
+    may_have_arrived: bool  # no receipt says that it did not
     made_up_for: bool  # by a fallback, or by its repeat
     newer: str | None  # the message to the same recipient that has taken its place
     event_is_waiting: bool
 
 
 class RetryDecision(NamedTuple):
-    """How a message is tried again: by MESSAGE or by EVENT; empty, and `why`, where it is not."""
+    """How a message is tried again: by MESSAGE or by EVENT; if it is not, empty, and `why`."""
 
     by: str
     why: str = ""
 
 
 def decide(it: FailedMessage, old: str = "") -> RetryDecision:
-    """How to try a message again, if at all. `old` is the reason why it is out of date, or empty.
+    """Decide how to try a message again, if at all. `old` is why it is out of date, or empty.
 
-    A message without an address of its own, or whose address was stopped, is planned anew from its
-    event, by what the lab says now. Any other goes once more by itself, which asks the lab
-    too where its facts are old. What may have arrived is never sent again.
+    A message without an address of its own, or whose address was stopped, is planned again from its
+    event, with the lab's current facts. Any other goes again itself, after asking the lab if its
+    facts are old. A message that may have arrived is never sent again.
     """
     is_off = it.status == "cancelled"
     objections = (
@@ -88,7 +88,7 @@ def decide(it: FailedMessage, old: str = "") -> RetryDecision:
     )
     if why := next(filter(None, objections), ""):
         return RetryDecision("", why)
-    if it.kind == RESENT:  # it asks the lab for its address, and its event would say: already sent
+    if it.kind == RESENT:  # it asks the lab for its address; its event would answer: already sent
         return RetryDecision(MESSAGE)
     if it.address and not it.is_stopped and (it.was_taken or not is_off):
         return RetryDecision(MESSAGE)
@@ -96,7 +96,7 @@ def decide(it: FailedMessage, old: str = "") -> RetryDecision:
 
 
 def why_not_repeated(it: FailedMessage, old: str = "") -> str:
-    """Why no other message may repeat one; empty where one may. `old` is as in `decide`."""
+    """Why no other message may repeat one; empty if one may. `old` is as in `decide`."""
     is_over = it.status in (*GONE, *FAILED)
     objections = (
         "" if is_over else _MEANWHILE.get(it.status, ""),
@@ -121,10 +121,10 @@ def repeat(
     reason: str,
     wait: float = 0.0,
 ) -> Notice:
-    """The message that repeats another, by its rule as it is now, due when that may write, and not
-    before so many seconds have gone by.
+    """The message that repeats another, by its rule as it is now, due when that rule may write, and
+    not until `wait` seconds have passed.
 
-    It has the other's address until the lab is asked, just before it goes out, so that an erasure
+    It has the other's address until Relay asks the lab, just before it goes out, so that an erasure
     of that person finds it. It is not held for release: a person has just decided about it.
     """
     due_at = planner.opening(rule, policy, now + timedelta(seconds=wait))

@@ -1,4 +1,4 @@
-"""Durations, send windows, bank holidays and digest times: right across clock changes."""
+"""Durations, send windows, bank holidays and digest times, correct when clocks change."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DAY, _MINUTE, _MINUTES = timedelta(days=1), timedelta(minutes=1), 24 * 60
 
 
 def utc_now() -> datetime:
-    """Now, by the process's clock. Leases and due times go by the database's instead."""
+    """Now, by the process's clock. Leases and due times use the database's instead."""
     return datetime.now(UTC)
 
 
 def duration(text: str) -> timedelta:
-    """'30d' → 30 days. A whole number and s, m, h or d; raises ValueError for anything else."""
+    """'30d' → 30 days: a whole number and s, m, h or d. Raises ValueError for anything else."""
     found = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
     if not found:
         raise ValueError('write a whole number and s, m, h or d, as in "90m" or "30d"')
@@ -35,7 +35,7 @@ def duration(text: str) -> timedelta:
 
 
 def midnight(moment: datetime, zone: ZoneInfo) -> datetime:
-    """When the day began, where `zone` is."""
+    """The start of the day of `moment` in `zone`."""
     return moment.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -43,11 +43,11 @@ def midnight(moment: datetime, zone: ZoneInfo) -> datetime:
 class Hours:
     """From one time to another on certain days of the week, in local time.
 
-    Hours that go over midnight belong to the day on which they open.
+    Hours that run past midnight belong to the day on which they open.
     """
 
     opens: int  # minutes from midnight
-    closes: int  # from the same midnight: more than a day's when it is on the next day
+    closes: int  # from the same midnight: more than a day's if it is on the next day
     days: frozenset[int] = EVERY_DAY  # 0 is Monday
 
     @classmethod
@@ -81,7 +81,7 @@ class Hours:
         return f"{days} {'-'.join(hours)}" if self.days != EVERY_DAY else "-".join(hours)
 
     def minutes(self) -> frozenset[int]:
-        """Of a week, counted from Monday's midnight."""
+        """Its minutes of a week, counted from Monday's midnight."""
         starts = [day * _MINUTES + self.opens for day in self.days]
         return frozenset(
             (start + n) % (7 * _MINUTES)
@@ -90,7 +90,7 @@ class Hours:
         )
 
     def is_open(self, moment: datetime, zone: ZoneInfo, holidays: Container[date]) -> bool:
-        """Whether `moment` (aware) is in them."""
+        """Whether `moment` (aware) is within these hours."""
         here = moment.astimezone(zone)
         today, minute = here.date(), here.hour * 60 + here.minute
         return (self.opens <= minute < self.closes and self._is_on(today, holidays)) or (
@@ -98,11 +98,11 @@ class Hours:
         )
 
     def next_open(self, moment: datetime, zone: ZoneInfo, holidays: Container[date]) -> datetime:
-        """`moment` itself when it is in them, else the first later one that is."""
+        """`moment` itself if it is within these hours, else the first later one that is."""
         if self.is_open(moment, zone, holidays):
             return moment
         today = moment.astimezone(zone).date()
-        for n in count(-1):  # ends: no weekday is a holiday for ever
+        for n in count(-1):  # this ends: no weekday is always a holiday
             day = today + n * _DAY
             if self._is_on(day, holidays):
                 opening = self._opening(day, moment.astimezone(UTC), zone, holidays)
@@ -111,13 +111,13 @@ class Hours:
         raise AssertionError("a count has no end")
 
     def _is_on(self, day: date, holidays: Container[date]) -> bool:
-        """Whether they open on a day."""
+        """Whether these hours open on a day."""
         return day.weekday() in self.days and day not in holidays
 
     def _opening(
         self, day: date, after: datetime, zone: ZoneInfo, holidays: Container[date]
     ) -> datetime | None:
-        """When those of a day begin, or begin again, later than `after`."""
+        """When the hours of a day begin, or begin again, after `after`; None if they do not."""
         midnight = datetime.combine(day, time(), zone)
         starts = moments(midnight + self.opens * _MINUTE)
         ends = moments(midnight + self.closes * _MINUTE)
@@ -125,7 +125,7 @@ class Hours:
         length = (self.closes - self.opens) * _MINUTE
         if last - first == min(ends) - max(starts) == length:
             return first if first > after else None
-        # The clocks change in it, so part of it is left out or comes twice: ask every minute.
+        # The clocks change in them, so part is left out or comes twice: check every minute.
         opening = max(first, after.replace(second=0, microsecond=0) + _MINUTE)
         while opening < last:
             if self.is_open(opening, zone, holidays):
@@ -157,19 +157,19 @@ class Window:
         return made
 
     def __str__(self) -> str:
-        """As an admin may write it, where it is one."""
+        """Hours as an admin may write them."""
         return ", ".join(map(str, self.hours)) or "always"
 
     def is_open(
         self, moment: datetime, zone: ZoneInfo, holidays: Container[date] = frozenset()
     ) -> bool:
-        """Whether a message may go out at `moment` (aware). Never on `holidays`, but for always."""
+        """Whether a message may go out at `moment` (aware). Not on `holidays`, unless always."""
         return not self.hours or any(one.is_open(moment, zone, holidays) for one in self.hours)
 
     def next_open(
         self, moment: datetime, zone: ZoneInfo, holidays: Container[date] = frozenset()
     ) -> datetime:
-        """`moment` itself when the window is open, else the first later one at which it is."""
+        """`moment` itself if the window is open, else the first later time when it is."""
         return min((one.next_open(moment, zone, holidays) for one in self.hours), default=moment)
 
 
@@ -204,17 +204,17 @@ class Holidays:
 
 @lru_cache(maxsize=64)
 def holidays_of(region: str, year: int) -> frozenset[date]:
-    """A region's bank holidays in a year, with the days that stand in for them at a weekend.
+    """A region's bank holidays in a year, with the days that replace those at a weekend.
 
     Raises ValueError for a region that the library does not know.
     """
-    import holidays  # it takes half a second
+    import holidays  # importing it takes half a second
 
     country, part = _REGION.fullmatch(region).groups()  # type: ignore[union-attr]
     parts = holidays.list_supported_countries().get(country)
     if parts is None:
         raise ValueError(f'there is no country "{country}"; write a region as in "GB-ENG"')
-    if (part or country == "GB") and part not in parts:  # whose parts have few days in common
+    if (part or country == "GB") and part not in parts:  # the parts have few days in common
         known = ", ".join(f"{country}-{one}" for one in parts) or country
         raise ValueError(f'"{region}" has no bank holidays of its own; write one of {known}')
     return frozenset(holidays.country_holidays(country, part, years=year))
@@ -249,8 +249,8 @@ class Digest:
     def next_at(self, moment: datetime, zone: ZoneInfo) -> datetime:
         """The first digest time after `moment`, in UTC.
 
-        A time that comes twice counts the first time. One that is left out is as long after
-        midnight as on other days, where it may meet another: then there is one digest for both.
+        A time that comes twice counts the first time. A time that is left out is as long after
+        midnight as on other days; if it then coincides with another, one digest serves both.
         """
         today = moment.astimezone(zone).date()
         days = (day for n in count() if (day := today + n * _DAY).weekday() in self.days)
@@ -263,7 +263,7 @@ class Digest:
 
 
 def moments(here: datetime) -> tuple[datetime, datetime]:
-    """A local time in UTC: both times that the clock shows it, or to both sides of a gap."""
+    """A local time in UTC: both times when the clock shows it, or those on either side of a gap."""
     return here.replace(fold=0).astimezone(UTC), here.replace(fold=1).astimezone(UTC)
 
 
@@ -276,7 +276,7 @@ def parse_clock(text: str) -> int:
 
 
 def parse_days(text: str) -> frozenset[int]:
-    """'Mon-Fri' or 'Mon,Wed,Sat' → days of the week. 'Sat-Mon' goes over Sunday."""
+    """'Mon-Fri' or 'Mon,Wed,Sat' → days of the week. 'Sat-Mon' includes Sunday."""
     found: set[int] = set()
     for part in text.split(","):
         ends = [parse_day(name.strip()) for name in part.split("-", 1)]

@@ -1,7 +1,7 @@
 """Which messages are out of date, by the steps that count for their kit or order. Pure.
 
 A kit is (original registration, round): a retest's registration is a later round of the one that it
-repeats, whatever order it was shipped with. An order may have several kits.
+repeats, even if it was shipped with another order. An order may have several kits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from relay.lab.facts import PERSONS
 from relay.rules.model import Rule, Step
 
 NEWS_SECONDS = 60.0
-# A kit has been through these before it is asked for again, whether or not the lab posted them.
+# A kit has been through these before a retest is asked for, even if the lab posted none of them.
 BEFORE_A_RETEST = tuple(
     name for name, kind in EVENTS.items() if kind.stage in ("registered", "received")
 )
@@ -26,10 +26,10 @@ BEFORE_A_RETEST = tuple(
 
 @dataclass(frozen=True)
 class Registration:
-    """A registration as the lab's API has linked it."""
+    """A registration as the lab's API links it."""
 
     subject: str  # its own id
-    original: str  # the registration that it repeats; its own id where it repeats none
+    original: str  # the registration that it repeats; its own id if it repeats none
     round: int
     order: str | None  # the order that it came with
 
@@ -66,7 +66,7 @@ class Kits:
         return tuple(sorted(found, key=lambda step: (step.received_at, step.name, step.round)))
 
     def _of_a_kit(self, original: str) -> Iterable[Step]:
-        """Its own steps, and those of the orders that its rounds were shipped with."""
+        """Yield its own steps, and those of the orders that its rounds were shipped with."""
         for event in self._kit_events[original]:
             yield Step(event.name, event.round, event.received_at)
         for one in self._of_original[original]:
@@ -74,11 +74,11 @@ class Kits:
                 yield Step(event.name, one.round, event.received_at)
 
     def _of_an_order(self, order: str) -> Iterable[Step]:
-        """Its own steps, and each that has come for all of its registrations.
+        """Yield its own steps, and each step that all of its registrations have reached.
 
-        Of a registration that was repeated, the newest round counts: one sample of two, or the old
-        sample of a kit that is tested anew, does not mean that the order's samples are there. What
-        came of the rounds before is `is_repeated`: it still makes news of the order old.
+        Of a repeated registration, the newest round counts: one sample of two, or the old sample of
+        a kit that is being retested, does not mean that the order's samples are there. A step of
+        earlier rounds only is `is_repeated`: it still makes news of the order old.
         """
         for event in self._order_events[order]:
             yield Step(event.name, 0, event.received_at)
@@ -91,7 +91,7 @@ class Kits:
         return max(one.round for one in self._of_original[original])
 
     def _come(self, original: str, since: int) -> dict[str, datetime]:
-        """What has come of a registration from a round on, and when first."""
+        """The steps of a registration from the round `since` on, and when each first came."""
         come: dict[str, datetime] = {}
         for event in self._kit_events[original]:
             if event.round >= since:
@@ -102,14 +102,14 @@ class Kits:
 
 
 def common_to_all(come: Iterable[dict[str, datetime]]) -> dict[str, datetime]:
-    """What has come of all of some kits, and when it had."""
+    """The steps that all of some kits have reached, and when the last of them did."""
     kits = list(come)
     names = set.intersection(*map(set, kits)) if kits else set[str]()
     return {name: max(steps[name] for steps in kits) for name in names}
 
 
 def is_news(received_at: datetime, now: datetime) -> bool:
-    """Whether a step is so fresh that the next one does not make it old."""
+    """Whether a step is so recent that the next one does not make it out of date."""
     return received_at >= now - timedelta(seconds=fault_injection.hastened(NEWS_SECONDS))
 
 
@@ -118,9 +118,9 @@ def why_stale(
 ) -> str:
     """Why a rule's message about a step is out of date; empty when it is still news.
 
-    Steps that come at once, in their order, are all news: a message that is just going out is not
-    old because of the next step of a minute's burst. What came out of order, has waited, or is to
-    wait, is.
+    Steps that come together, in order, are all news: a message that is just going out is not old
+    because of the next step in a minute's burst. It is if its step came out of order, has waited,
+    or is to wait.
     """
     waits = due_at > now or not is_news(step.received_at, now)
     for other in sorted(known, key=_lateness, reverse=True):
@@ -132,11 +132,11 @@ def why_stale(
         if rule.even_if_late or (rule.unless and other.round == step.round):
             continue
         if other.round > step.round:
-            # Results that came after the retest are what the lab says of the rest: news.
+            # Results that came after the retest are the lab's news about the other tests.
             if (not came_first) if step.name == RESULTS else (waits or came_first):
                 return "A retest has begun since then."
         elif step.name == RETEST and other.name != RETEST and rule.to in PERSONS:
-            # Any step of the new kit: who has it need not be asked for it. Staff follow it up.
+            # Any step of the new kit: a person who has it need not hear of it. Staff follow it up.
             return f"The new kit is on its way already: {other.name} has come."
         elif (waits or came_first) and other.name in later(step.name):
             return f"The kit has moved on: {other.name} has come."
@@ -145,7 +145,7 @@ def why_stale(
 
 @cache
 def later(name: str) -> tuple[str, ...]:
-    """The events of the steps behind an event's, in order; none for one that is no step."""
+    """The events of the steps after an event's, in order; none if it is not a step."""
     stage = EVENTS[name].stage
     if stage is None:
         return ()

@@ -1,5 +1,5 @@
-"""The words in the ledger's rows: what becomes of an event and of a notification, as the contract
-has it; what a notification is and waits for; why a channel is paused.
+"""The words in the ledger's rows: the statuses of events and notifications, as in the contract;
+what a notification is and waits for; why a channel is paused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ EVENT_STATUSES = {
     UNROUTED: "Relay does not know an event of this name. It can be replayed once Relay does.",
     HELD: "Relay has stopped trying, after `lab_patience`. Staff look, then replay it.",
 }
-# Messages that are on their way or have reached somebody; the other statuses reached nobody.
+# Messages that are on their way or have arrived; those of all other statuses reached nobody.
 WAITING = ("created", "scheduled")
 GONE = ("sent", "delivered")
 ALIVE = (*WAITING, "sending", *GONE, "unknown")
@@ -38,9 +38,9 @@ STATUSES = {
 }
 
 
-UNCONFIRMED = "no-receipt"  # an attempt's code when no receipt said that it arrived
-LAB_FAILED = "lab"  # when the lab could not be asked about its kit
-OURS = "account"  # and when the provider has taken it and dropped it by our account's fault
+UNCONFIRMED = "no-receipt"  # an attempt's code when no receipt said that it had arrived
+LAB_FAILED = "lab"  # when the lab did not answer about its kit
+OURS = "account"  # when the provider accepted it and dropped it through our account's fault
 
 # The kinds of notification: a rule's message, a digest of many, an item of a digest, a message to
 # staff about a case, a message that repeats another because a person asked for it, or a person's
@@ -50,17 +50,16 @@ ANSWER = "answer"
 
 # What a message waits for.
 WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
-WAITS_FOR_LAB = "lab"  # to be asked, before it goes out
-WAITS_FOR_RESUME = "stop"  # somebody has stopped it, with all that is like it
+WAITS_FOR_LAB = "lab"  # for an answer, before it goes out
+WAITS_FOR_RESUME = "stop"  # somebody has stopped all messages like it
 WAITS_FOR_PERSON = "person"  # to close a case that holds its kit's messages
-# Of a message that failed: a person wants it to go again, and may take that back until it is
-# followed up.
+# Of a failed message: a person wants it to go again, and may cancel that until it is followed up.
 GOES_AGAIN = "again"
 
 # Why a channel is paused, or the lab.
 REFUSED, AWAY, BUSY = "refused", "away", "busy"
-DROPPED = "dropped"  # the provider accepts messages, and lets them fall by our account's fault
+DROPPED = "dropped"  # the provider accepts messages, and drops them through our account's fault
 
-# Kinds of case that have ways of their own; all are in relay.rules.alerts.
+# Kinds of case that are treated differently; all are in relay.rules.alerts.
 RELEASE = "release"  # goes out by itself unless somebody looks at it in time
-MISMATCH = "mismatch"  # what was decided about one stays so
+MISMATCH = "mismatch"  # a decision about one is final

@@ -1,10 +1,10 @@
-"""Why an address gets nothing more: the words that the ledger keeps, and those that people read."""
+"""Why an address gets nothing more: the ledger's words for it, and those that people read."""
 
 from __future__ import annotations
 
 from relay.rules.channels import CHANNELS
 
-STOP = "STOP"  # by a text; with more behind it where a provider said so
+STOP = "STOP"  # by a text; followed by more if a provider said so
 OWN_WORDS = "STOP (in their own words)"
 WRONG_NUMBER = "wrong number"
 STAFF = "staff"
@@ -23,11 +23,11 @@ REASONS = {
 
 
 def reason(source: str, channel: str) -> str:
-    """Why a message to a stopped address does not go out, by who or what has stopped it."""
+    """Why a message to a stopped address does not go out, by what stopped it."""
     row = CHANNELS[channel]
     return REASONS.get(source, OPTED_OUT).format(word=row.word, words=row.words)
 
 
 def confirmation(clinic: str) -> str:
-    """What is answered to a STOP that its provider has not confirmed."""
+    """The answer to a STOP that its provider has not confirmed."""
     return f"{clinic}: you will get no more texts from us. If you want them again, text START."

@@ -1,5 +1,5 @@
-"""What staff ask for, on the desk or the command line: explain, what-if, a test, a message sent
-again, an act about a case.
+"""The requests of staff, on the desk or the command line: explain, what-if, a test, sending a
+message again, acting on a case.
 
-What it writes, it writes with a line in the audit trail, in one transaction. Begin with `explain`.
+Every change is written with a line in the audit trail, in one transaction. Begin with `explain`.
 """

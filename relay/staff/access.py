@@ -1,4 +1,4 @@
-"""Who has looked at a person or a kit, or acted on them: their lines of the audit trail."""
+"""Who has looked at a person or a kit, or acted on them: the audit trail's lines about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relay.privacy import masks
 from relay.rules.addresses import ANYWHERE
 from relay.rules.channels import CHANNELS, channel_of, channels_to, kind_of, sharing
 
-# As a program reads a line of the trail.
+# The fields of a line of the trail, for programs.
 FIELDS = ("at", "actor", "action", "target", "detail", "session", "source")
 
 
@@ -25,7 +25,7 @@ def for_programs(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    """A line of CSV. What a spreadsheet would take for a formula is written as text."""
+    """A line of CSV. A cell that a spreadsheet would take for a formula is written as text."""
     written, cells = io.StringIO(), map(str, values)
     safe = (f"'{cell}" if cell[:1] in tuple("=+-@\t\r") else cell for cell in cells)
     csv.writer(written).writerow(safe)
@@ -33,13 +33,13 @@ def csv_line(values: Iterable[Any]) -> str:
 
 
 def of(connection: Connection, settings: Settings, written: str) -> list[Mapping[str, Any]] | None:
-    """All lines about an address or a kit, the oldest first; None where neither is known."""
+    """All lines about an address or a kit, the oldest first; None if neither is known."""
     targets = {*_targets(connection, settings, written)}
     return audit.about(connection, targets) if targets else None
 
 
 def _targets(connection: Connection, settings: Settings, written: str) -> Iterator[str]:
-    """The trail's names for a person: marks of addresses, and ids of all that is theirs."""
+    """Yield the trail's names for a person: marks of addresses, and ids of all that is theirs."""
     if found := trail.find_kit(connection, written):
         yield from _of_kits(settings, found)
     elif kind := kind_of(written):

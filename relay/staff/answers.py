@@ -1,4 +1,4 @@
-"""Answers a text from a person: in a member of staff's own words, once, as a message of its own."""
+"""Answers a person's text: in a member of staff's own words, once, as a message of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT_PREFIX, ALERT_URGENCY, Notice
 from relay.rules.statuses import ANSWER
 
-LONGEST = 1600  # characters that Twilio takes
+LONGEST = 1600  # characters that Twilio accepts
 GONE = "Relay no longer knows who wrote it: erased, or older than the retention time."
 NO_WORDS = "Write the answer first."
 SHOWN = "a locked screen shows it."
@@ -30,16 +30,16 @@ SHOWN = "a locked screen shows it."
 
 @dataclass(frozen=True)
 class Draft:
-    """An answer as it would be sent, with what there is to say against it."""
+    """An answer as it would be sent, with the cautions about it."""
 
     words: str
     size: sms_segments.Size
     cautions: tuple[str, ...]
-    opens_at: datetime | None  # the window; None where it is open
+    opens_at: datetime | None  # when the window opens; None if it is open
 
 
 def why_not(reply: Reply | None) -> str:
-    """Why nobody can answer a text; empty where somebody can."""
+    """Why nobody can answer a text; empty if somebody can."""
     if reply is None or not reply.address:
         return GONE
     if reply.stopped_by:
@@ -48,7 +48,7 @@ def why_not(reply: Reply | None) -> str:
 
 
 def draft(config: Config, words: str, facts: Facts | None = None) -> Draft:
-    """What is written, judged. `facts` are those of the kit that the text is about."""
+    """Judge the words of an answer. `facts` are those of the kit that the text is about."""
     plain, moment = sms_segments.plain(words)[:LONGEST], datetime.now(UTC)
     size, policy = sms_segments.size(plain), config.policy
     cautions = tuple(_cautions(plain, size, config.delivery.max_sms_segments, facts or Facts()))
@@ -75,7 +75,7 @@ def send(
     *,
     at_once: bool = False,
 ) -> str:
-    """Plan the answer to a case's text, in the window or `at_once`; its id. Raises NotDone."""
+    """Plan the answer to a text, in the window or `at_once`; return its id. Raises NotDone."""
     reply = replies.of_cases(connection, [case["id"]]).get(case["id"])
     if why := why_not(reply):
         raise NotDone(f"You cannot answer it by text. {why}")
@@ -84,7 +84,7 @@ def send(
     last = replies.last_message_to(connection, reply.channel, reply.address)
     later = None if at_once else made.opens_at
     notice = Notice(
-        rule=ALERT_PREFIX + ANSWER,  # by which the release before sends it as it is written
+        rule=ALERT_PREFIX + ANSWER,  # by this name the previous release sends it as it is written
         template="",
         subject=case["subject"],
         round=last.round if last else 0,

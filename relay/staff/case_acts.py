@@ -1,4 +1,4 @@
-"""What a person can do about a case: one table, for the desk's buttons and `flask relay case`."""
+"""A person's acts on a case: one table, for the desk's buttons and `flask relay case`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from relay.staff.send_again import NO_CONFIG, why_old
 
 Case = Mapping[str, Any]
 CLOSE, RESEND, SEND = cases.CLOSE, cases.RESEND, "send"
-STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
-LOOKED_AT = 5  # of a case's messages, before it is said that none can go again
-# What can be done about each kind of case, besides closing it; the words on the button.
+STAYS = ("release",)  # once closed, it could not be stopped: a person must choose one of the two
+LOOKED_AT = 5  # of a case's messages, before the desk says that none can go again
+# The acts for each kind of case, in addition to closing it; the words on the button.
 BUTTONS: Mapping[str, Mapping[str, str]] = {
     REPLY: {SEND: "Send the answer"},
     "unreached": {RESEND: "Try again"},
@@ -43,7 +43,7 @@ _KNOWN_BY_NOW = f"{_TOO_LATE} Relay has since found out what became of it, or is
 
 @dataclass(frozen=True)
 class Offer:
-    """What a case offers: each act with its button's words; why not RESEND, where it usually is."""
+    """The acts that a case offers, each with its button's words; why not RESEND, if it is usual."""
 
     acts: Mapping[str, str]
     why_not: str = ""
@@ -51,7 +51,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Decided:
-    """What a person does about a case, in the transaction that closes it."""
+    """A person's decision about a case, in the transaction that closes it."""
 
     connection: Connection
     config: Config | None  # None while config.toml cannot be read
@@ -59,19 +59,19 @@ class Decided:
     by: str
     note: str
     words: str = ""  # of an answer
-    at_once: bool = False  # an answer, whatever the window
-    wait: float = 0.0  # seconds until what is sent again goes
+    at_once: bool = False  # send an answer, even outside the window
+    wait: float = 0.0  # seconds before a message goes again
 
 
 def acts_of(kind: str) -> dict[str, str]:
-    """The acts that a kind of case has, each with the words on its button."""
+    """The acts for a kind of case, each with the words on its button."""
     return {**BUTTONS.get(kind, {}), **({} if kind in STAYS else {CLOSE: "Close"})}
 
 
 def offers(
     connection: Connection, config: Config | None, found: Sequence[Case]
 ) -> Iterator[tuple[Case, Offer]]:
-    """Cases, each with the acts that would do something; a closed one has none."""
+    """Yield cases, each with the acts that would do something; a closed one has none."""
     usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
     texts = replies.of_cases(connection, [case["id"] for case in found if case["kind"] == REPLY])
     tried = [case for case in found if RESEND in usual.get(case["id"], ())]
@@ -90,7 +90,7 @@ def offers(
 def why_not_again(
     connection: Connection, config: Config | None, case: Case, first: Sequence[FailedMessage]
 ) -> str:
-    """Why none of a case's messages can go again, by the `first` ones; empty where one can."""
+    """Why none of a case's messages can go again, by the `first` ones; empty if one can."""
     why = [resend.decide(it, why_old(connection, config, it)).why for it in first]
     return why[0] if why and all(why) and case["count"] <= len(why) else ""
 
@@ -107,7 +107,7 @@ def see_to(
     at_once: bool = False,
     wait: float = 0.0,
 ) -> str:
-    """Do what a person has chosen, close the case and keep who did. Raises NotDone."""
+    """Do what a person chose, close the case and record who did it. Raises NotDone."""
     if case["closed_at"] is not None:
         raise NotDone(cases.CLOSED_ALREADY)
     if act not in (acts := acts_of(case["kind"])):
@@ -122,7 +122,7 @@ def see_to(
 
 
 def close(it: Decided) -> str:
-    """Seen to. What waits for a rule that is gone is cancelled; the rest goes on by itself."""
+    """Close the case. Cancel messages that wait for a missing rule; others go on by themselves."""
     if it.case["kind"] == "rule":
         reason = f"Cancelled by {it.by}. {it.note}"
         gone = waits.cancel(it.connection, it.case["subject"], reason)
@@ -131,7 +131,7 @@ def close(it: Decided) -> str:
 
 
 def try_again(it: Decided) -> str:
-    """Try the messages again that failed."""
+    """Try the failed messages again."""
     if not it.case["notification_id"]:
         gone = replay.replay_failed(it.connection, faults.concerned(it.case), it.wait)
         if not gone:
@@ -147,7 +147,7 @@ def try_again(it: Decided) -> str:
 
 
 def release(it: Decided) -> str:
-    """Let it go now, or when the window of its rule opens."""
+    """Let the message go now, or when its rule's window opens."""
     moment, id_ = datetime.now(UTC), it.case["notification_id"]
     rule = it.config and it.config.by_name.get(releases.rule_of(it.connection, id_))
     due_at = planner.opening(rule, it.config.policy, moment) if it.config and rule else moment
@@ -157,7 +157,7 @@ def release(it: Decided) -> str:
 
 
 def stop(it: Decided) -> str:
-    """It is not to be sent, for good."""
+    """Stop the message for good."""
     if not releases.stop(it.connection, it.case["notification_id"], it.by, it.note):
         raise NotDone(_WAITS_NO_MORE)
     return "Stopped: anything that had not gone out will not be sent."
@@ -171,7 +171,7 @@ def process_again(it: Decided) -> str:
 
 
 def send(it: Decided) -> str:
-    """Send the answer to a text; or once more what nobody knows of whether it went out."""
+    """Send the answer to a text; or send a message again that may not have gone out."""
     if it.case["kind"] == REPLY:
         if it.config is None:
             raise NotDone(NO_CONFIG)
@@ -183,7 +183,7 @@ def send(it: Decided) -> str:
 
 
 def believe_unknown(it: Decided) -> str:
-    """Nobody knows whether it went out: a person says that it did."""
+    """Count a message that may have gone out as sent, because a person says so."""
     if not replay.decide_unknown(it.connection, faults.concerned(it.case), send=False):
         raise NotDone(_KNOWN_BY_NOW)
     return "It now counts as sent."

@@ -1,4 +1,4 @@
-"""What an edit costs: segments and messages, more or fewer, at the prices of [costs]."""
+"""The cost of an edit: more or fewer segments and messages, at the prices of [costs]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MONTH = timedelta(days=30)
 
 
 def of_edit(compared: WhatIf, until: datetime) -> str:
-    """What an edit costs more or less in a month, by what it was compared with up to `until`."""
+    """How much more or less an edit costs in a month, from its comparison up to `until`."""
     more: Counter[str] = Counter()
     before, after = compared.current, compared.edited
     for rule, channel in {way[:2] for way in compared.found.volumes}:
@@ -32,8 +32,8 @@ def of_edit(compared: WhatIf, until: datetime) -> str:
 
 
 def units(config: Config, name: str, channel: str) -> int:
-    """What is paid for a rule's message, judged by its example: segments, or 1 where it is not
-    billed by them. What a digest tells costs nothing by itself.
+    """The units that a rule's message costs, judged by its example: segments, or 1 if they are not
+    billed. The items of a digest cost nothing themselves.
     """
     rule = config.by_name.get(name)
     if rule is None or rule.digest:

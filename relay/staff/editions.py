@@ -1,4 +1,4 @@
-"""What people do with editions, and what a release brings: compare, publish, take back."""
+"""The acts of people on editions, and of a release: compare, publish, take back."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from relay.rules.model import Policy, Rule
 from relay.staff import judging
 
 SAME_IN_WORDS = "What can be said in plain English is the same."
-AS_FILES = "files"  # how the files as they are now are named among editions
+AS_FILES = "files"  # the name, among editions, of the files as they are now
 TOO_LATE = "Somebody has published edition {} meanwhile. Look at it, and publish again."
 
 
 def errors(found: Sequence[Problem]) -> list[Problem]:
-    """Those of some problems that keep an edition from being used."""
+    """The problems that prevent an edition from being used."""
     return [problem for problem in found if not problem.warning]
 
 
@@ -36,8 +36,8 @@ def publish(
     note: str,
     found: Sequence[Problem],
 ) -> int:
-    """Make files the edition that runs, if the one they were made after is still the newest; its
-    number. `found` is what there is to say of them. Raises NotDone and ConfigError. It owns its
+    """Make files the current edition, if the one they are based on is still the newest; return its
+    number. `found` has the problems with them. Raises NotDone and ConfigError. It owns its
     transaction.
     """
     if not note.strip():
@@ -55,7 +55,7 @@ def publish(
 
 
 def first(db: Database, settings: Settings) -> None:
-    """Keep the files as the first edition where there is none, for later releases to compare."""
+    """Keep the files as the first edition if there is none, so that later releases can compare."""
     with db.read() as connection:
         is_first = editions.newest(connection) is None
     if is_first:
@@ -66,14 +66,14 @@ def first(db: Database, settings: Settings) -> None:
 class Released:
     """The result of a release: an edition of its files, or why there is none."""
 
-    number: int | None = None  # of the edition that its files became
-    wrong: Sequence[Problem] = ()  # with the files; or with `newest`, by this version
-    base: Edition | None = None  # since which the files have changed, and `newest` has too
-    newest: Edition | None = None  # that people published, and that stops the release
+    number: int | None = None  # that the files became
+    wrong: Sequence[Problem] = ()  # with the files; or with `newest`, in this version
+    base: Edition | None = None  # both the files and `newest` have changed since this one
+    newest: Edition | None = None  # people published it, and it stops the release
 
 
 def release(db: Database, settings: Settings) -> Released:
-    """Make a release's changed files the next edition, if they have what was published since."""
+    """Make a release's changed files the next edition, if they include all published changes."""
     with db.read() as connection:
         newest, base = editions.newest(connection), editions.last_from_files(connection)
         used = named(connection, settings, str(newest.number)) if newest else {}
@@ -94,7 +94,7 @@ def release(db: Database, settings: Settings) -> Released:
 
 
 def named(connection: Connection, settings: Settings, name: str) -> Content:
-    """An edition's files by its number, or "files" as they are now. Raises NotDone."""
+    """An edition's files by its number, or by "files" those of now. Raises NotDone."""
     if name == AS_FILES:
         return edition_files.read(settings)
     files = editions.content(connection, int(name)) if name.isdecimal() else None
@@ -104,14 +104,14 @@ def named(connection: Connection, settings: Settings, name: str) -> Content:
 
 
 def difference(before: Content, after: Content, settings: Settings) -> Iterator[str]:
-    """What one edition has and another has not: in plain English, then line by line."""
+    """Yield the differences between two editions: in plain English, then line by line."""
     yield from [*in_words(before, after, settings)] or [SAME_IN_WORDS]
     yield ""
     yield from by_lines(before, after)
 
 
 def in_words(before: Content, after: Content, settings: Settings) -> Iterator[str]:
-    """What is new, gone or changed of rules and clinic, in sentences; then changed templates."""
+    """Yield new, gone or changed rules and clinic settings in sentences, then templates."""
     old, new = (_sentences(files, settings) for files in (before, after))
     for name in dict.fromkeys((*old, *new)):
         was, now = old.get(name, ()), new.get(name, ())
@@ -127,7 +127,7 @@ def in_words(before: Content, after: Content, settings: Settings) -> Iterator[st
 
 
 def _sentences(files: Content, settings: Settings) -> Mapping[str, Sequence[str]]:
-    """What an edition says of each rule, expected step and the clinic, if it can be read."""
+    """An edition's sentences about each rule, expected step and the clinic, if it can be read."""
     try:
         config = parse(files.get(CONFIG, ""), settings)
     except ConfigError:
@@ -149,7 +149,7 @@ def _of_rule(rule: Rule, policy: Policy) -> Iterator[str]:
 
 
 def by_lines(before: Content, after: Content) -> Iterator[str]:
-    """The lines that differ, file by file, as `diff -u` shows them."""
+    """Yield the lines that differ, file by file, as `diff -u` shows them."""
     for name in _changed(before, after):
         old, new = (files.get(name, "").splitlines() for files in (before, after))
         yield from difflib.unified_diff(old, new, f"before/{name}", f"now/{name}", lineterm="")

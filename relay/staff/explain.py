@@ -1,6 +1,6 @@
 """The ledger's record of an event, in plain sentences: why it did or did not reach somebody. Pure.
 
-They contain no name, number, address or word of a message.
+The sentences contain no name, number, address or word of a message.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from relay.staff.words import STANDS
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
-Line = tuple[int, str]  # how far it is indented, and what it says
-Title = Callable[[str], str]  # what a kind of case is called
+Line = tuple[int, str]  # indentation level, and text
+Title = Callable[[str], str]  # kind of case → its title
 _KINDS = {name: row.word for name, row in CHANNELS.items()}
 _ATTEMPTS = {
     "started": "is under way",
@@ -61,23 +61,23 @@ _NO_WORKER = "no worker is running"
 
 
 def explain_kit(
-    found: Sequence[Trail], zone: ZoneInfo, standing: Blockers, title: Title
+    found: Sequence[Trail], zone: ZoneInfo, blockers: Blockers, title: Title
 ) -> Iterator[Iterator[Line]]:
-    """The record of each event found; where there are several, first those not yet processed."""
-    late = [*tell_unprocessed(found, clock(zone), standing)]
+    """Yield the record of each event found; if there are several, first those not yet processed."""
+    late = [*tell_unprocessed(found, clock(zone), blockers)]
     if late and len(found) > 1:
         lines = [(1, f"{event['name']} ({event['id']}) {said}.") for event, said in late]
         yield iter([(0, NOT_ALL), *lines])
     for one in found:
-        yield explain(one, zone, standing, title)
+        yield explain(one, zone, blockers, title)
 
 
-def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> Iterator[Line]:
-    """One event and its messages, step by step, and what holds them up now."""
+def explain(trail: Trail, zone: ZoneInfo, blockers: Blockers, title: Title) -> Iterator[Line]:
+    """Yield an event and its messages, step by step, and the present blockers."""
     at = clock(zone)
-    yield from tell_event(trail.event, at, standing)
+    yield from tell_event(trail.event, at, blockers)
     for row in trail.messages:
-        yield from tell_message(row, at, standing, title)
+        yield from tell_message(row, at, blockers, title)
     yield from tell_decisions(trail)
     for case in trail.cases:
         yield from tell_case(case, at, title)
@@ -86,7 +86,7 @@ def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> I
 
 
 def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
-    """The record of a body in quarantine."""
+    """Yield the record of a body in quarantine."""
     yield 0, f"{clock(zone)(row['first_at'])}: a post was refused ({row['id']}). {row['error']}"
     for field, said in row["fields"].items():
         yield 1, f"{field}: {' '.join(said)}"
@@ -102,7 +102,7 @@ def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
 
 
 def clock(zone: ZoneInfo) -> Clock:
-    """Writes times in the clinic's time zone."""
+    """Return a function that writes times in the clinic's time zone."""
 
     def at(moment: datetime | None) -> str:
         return moment.astimezone(zone).strftime("%d %b %Y %H:%M:%S") if moment else "(never)"
@@ -110,8 +110,8 @@ def clock(zone: ZoneInfo) -> Clock:
     return at
 
 
-def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
-    """An event, and what Relay did with it."""
+def tell_event(event: Row, at: Clock, blockers: Blockers) -> Iterator[Line]:
+    """Yield an event, and what Relay did with it."""
     if event["source"] == "lab":
         how = f"the lab posted {event['name']}"
     else:
@@ -125,7 +125,7 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         part = f", in retest round {event['round']}" if event["round"] else ""
         yield 1, f"It is about {event['subject']}{part}."
     tried = f" after {event['tries']} tries" if event["tries"] > 1 else ""
-    stands = unprocessed_state(event, at, standing)
+    stands = unprocessed_state(event, at, blockers)
     said = {
         "received": f"Relay has not processed it yet. {event['reason']}",
         "processed": f"It was processed at {at(event['processed_at'])}{tried}.",
@@ -139,26 +139,26 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         yield 1, note
     if event["status"] == RECEIVED:
         yield 1, f"It {stands}."
-        if not standing.workers:
+        if not blockers.workers:
             yield 1, f"It is waiting: {_NO_WORKER}."
 
 
 def tell_unprocessed(
-    found: Sequence[Trail], at: Clock, standing: Blockers
+    found: Sequence[Trail], at: Clock, blockers: Blockers
 ) -> Iterator[tuple[Row, str]]:
-    """Yield each event of a kit that has led to nothing yet, with how it stands."""
+    """Yield each event of a kit that has not led to anything yet, with its state."""
     for one in found:
         if one.event["status"] in (RECEIVED, HELD):
-            yield one.event, unprocessed_state(one.event, at, standing)
+            yield one.event, unprocessed_state(one.event, at, blockers)
 
 
-def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
-    """Since when an event waits or is held, how often it was tried, and when it is tried next."""
+def unprocessed_state(event: Row, at: Clock, blockers: Blockers) -> str:
+    """Since when an event has waited or been held, how often it was tried, and its next try."""
     many = event["tries"]
     times = "once" if many == 1 else f"{many} times"
     tried = f"was tried {times}" if many else "was not tried"
     if event["status"] == HELD:
-        held_at = event["tried_at"] or event["processed_at"]  # the release before has the second
+        held_at = event["tried_at"] or event["processed_at"]  # the previous release sets the second
         since = f"has been held since {at(held_at)}"
         return f"{since}, {tried}, and will be tried again when a person asks for it"
     last = f", the last time at {at(event['tried_at'])}" if many else " yet"
@@ -166,16 +166,16 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
         since = f"is to be processed again (the last time was at {at(event['processed_at'])})"
     else:
         since = f"has waited since {at(event['received_at'])}"
-    is_due = event["next_at"] is None or event["next_at"] <= standing.at
+    is_due = event["next_at"] is None or event["next_at"] <= blockers.at
     then = f"will next be tried at {at(event['next_at'])}"
     if is_due:
-        taken = "once the lab answers" if LAB in standing.pauses else "next"
+        taken = "once the lab answers" if LAB in blockers.pauses else "next"
         then = f"a worker will take it {taken}"
     return f"{since}, {tried}{last}, and {then}"
 
 
 def tell_decisions(trail: Trail) -> Iterator[Line]:
-    """Why each rule that sent nothing did so."""
+    """Yield why each rule that sent nothing did so."""
     for decision in trail.event["decisions"] or ():
         yield 1, f"Rule {decision['rule']} sent nothing. {decision['reason']}"
     if trail.event["status"] == "processed" and not (trail.messages or trail.event["decisions"]):
@@ -191,12 +191,12 @@ def named(row: Row, title: Title) -> str:
 
 
 def is_kept(row: Row) -> bool:
-    """Whether a message counts as sent and was only kept here: delivery was dry-run."""
+    """Whether a message counts as sent but was only kept here: delivery was dry-run."""
     return row["status"] == "sent" and bool(row["is_kept"])
 
 
-def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Iterator[Line]:
-    """A message: its recipient, rule and channel, each attempt, and its status."""
+def tell_message(row: Row, at: Clock, blockers: Blockers, title: Title) -> Iterator[Line]:
+    """Yield a message: its recipient, rule and channel, each attempt, and its status."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if row["kind"] == ALERT:
         yield 1, f'Alert "{named(row, title)}": {kind} to {row["role"]} ({row["id"]}).'
@@ -212,59 +212,59 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
         said = f"{act['actor']} had {row['repeats']} sent again, by this message"
         yield 2, f"{at(act['at'])}: {said}: {act['detail']}"
     if row["due_at"] > row["created_at"] or row["status"] in WAITING:
-        tense = "is" if row["due_at"] > standing.at else "was"
+        tense = "is" if row["due_at"] > blockers.at else "was"
         yield 2, f"It {tense} due at {at(row['due_at'])}."
     for item in row["items"]:
         yield 2, f"It includes {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
         yield from tell_attempt(attempt, at)
-    why = "" if is_held_by_pause(row, standing) else row["reason"]
-    yield 2, f"It {message_state(row, at, standing)}. {why}".rstrip()
+    why = "" if is_held_by_pause(row, blockers) else row["reason"]
+    yield 2, f"It {message_state(row, at, blockers)}. {why}".rstrip()
     if digest := row["told_in"]:
-        yield 2, f"That digest ({digest['id']}) {message_state(digest, at, standing)}."
+        yield 2, f"That digest ({digest['id']}) {message_state(digest, at, blockers)}."
     if repeat := row["repeated"]:
         yield 2, f"A person had it sent again, by another message ({repeat})."
 
 
-def is_due(row: Row, standing: Blockers) -> bool:
-    """Whether a message waits though its time has come."""
-    return row["status"] in WAITING and row["due_at"] <= standing.at
+def is_due(row: Row, blockers: Blockers) -> bool:
+    """Whether a message still waits after its due time."""
+    return row["status"] in WAITING and row["due_at"] <= blockers.at
 
 
-def is_held_by_pause(row: Row, standing: Blockers) -> bool:
-    """Whether a message was tried and waits for its channel, which other lines say already."""
-    is_held = row["channel"] in standing.pauses and not row["waits_for"]
-    return is_due(row, standing) and is_held and bool(row["attempts"])
+def is_held_by_pause(row: Row, blockers: Blockers) -> bool:
+    """Whether a message was tried and waits for its channel: other lines already say so."""
+    is_held = row["channel"] in blockers.pauses and not row["waits_for"]
+    return is_due(row, blockers) and is_held and bool(row["attempts"])
 
 
-def message_state(row: Row, at: Clock, standing: Blockers) -> str:
-    """How a message stands; of one that is due, what holds it up."""
+def message_state(row: Row, at: Clock, blockers: Blockers) -> str:
+    """The state of a message; if it is due, also what holds it up."""
     if is_kept(row):
         return STANDS["kept"][1]
-    is_asked_first = row["waits_for"] == WAITS_FOR_LAB  # what is for later: once it is due
+    is_asked_first = row["waits_for"] == WAITS_FOR_LAB  # a later message waits only once it is due
     if row["waits_for"] and row["status"] in WAITING and not is_asked_first:
         return f"is waiting {_WAITS_FOR[row['waits_for']]}"
-    if not is_due(row, standing):
+    if not is_due(row, blockers):
         said = STANDS[row["status"]][1]
         goes_again = row["waits_for"] == GOES_AGAIN
         return f"{said}, and is about to be sent again" if goes_again else said
-    if causes := "; ".join(waiting_causes(row, at, standing)):
+    if causes := "; ".join(waiting_causes(row, at, blockers)):
         return f"is waiting: {causes}"
     if is_asked_first:
         return f"is waiting {_WAITS_FOR[WAITS_FOR_LAB]}"
     return "is waiting for a worker, which takes it next"
 
 
-def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
-    """Yield each reason why a message that is due waits: no worker, a pause, a limit."""
+def waiting_causes(row: Row, at: Clock, blockers: Blockers) -> Iterator[str]:
+    """Yield each reason why a due message waits: no worker, a pause, a limit."""
     channel, urgency = row["channel"], row["urgency"]
     way = CHANNELS[channel]
-    if not standing.workers:
+    if not blockers.workers:
         yield _NO_WORKER
-    if pause := standing.pauses.get(channel):
+    if pause := blockers.pauses.get(channel):
         why = pause["reason"].removesuffix(".")
         yield f"{way.words} have been paused since {at(pause['since'])}, because {why}"
-    day = standing.limits.get(channel)
+    day = blockers.limits.get(channel)
     if day and not day.lets_through(urgency):
         is_used_up = day.spent >= day.most
         but = "" if is_used_up else f", but for the {day.kept:,} kept for {URGENT_WORDS}"
@@ -272,7 +272,7 @@ def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
 
 
 def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
-    """Yield the lines about one attempt: its outcome, the next look-up and its receipts."""
+    """Yield the lines about an attempt: its outcome, the next look-up and its receipts."""
     id_ = attempt["provider_id"] or ""
     done = _KEPT_ATTEMPT if attempt["is_kept"] else _ATTEMPTS[attempt["outcome"]]
     detail = f": {attempt['detail']}" if attempt["detail"] else "."
@@ -285,7 +285,7 @@ def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
 
 
 def tell_case(case: Row, at: Clock, title: Title) -> Iterator[Line]:
-    """A case on the worklist, open or closed."""
+    """Yield a case on the worklist, open or closed."""
     said = title(case["kind"])
     many = counted(case["kind"], case["count"])
     about = f" ({many})" if many else ""

@@ -1,6 +1,6 @@
-"""Judges an edition within limits: what is sent to be published may be made to take all there is.
+"""Judges an edition within limits: somebody may send one that is made to use up the machine.
 
-A web process has it judged by another, `python -m relay.staff.judging`, which may be ended.
+A web process has another one judge it, `python -m relay.staff.judging`, which may be ended.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from relay.errors import ConfigError, Problem
 from relay.rules.edition import Content, digest
 
 _MEMORY = 64 * 2**20
-_PATIENCE_SECONDS = 30  # of a busy machine: the time that the work itself takes is limited apart
+_PATIENCE_SECONDS = 30  # for a busy machine: the time of the work itself has its own limit
 _NO_END = "it takes too long or too much memory to judge: a loop or a text in it has no end."
 TOO_MUCH = [Problem(_NO_END, CONFIG)]
 
 
 class TooMuch(BaseException):
-    """No Exception: a template's own errors are caught, and this is none."""
+    """Not an Exception: code that catches a template's own errors must not catch it."""
 
 
 def judge(files: Content, settings: Settings) -> list[Problem]:
-    """All that is wrong with an edition, by the names of its files; some are only warnings."""
+    """Return all problems of an edition, by the names of its files; some are only warnings."""
     _held, used = edition_files.laid_out(files, settings)
     try:
         return edition_files.as_admins_know(check.problems(load(used)), used)
@@ -46,7 +46,7 @@ def judge(files: Content, settings: Settings) -> list[Problem]:
 
 
 def within_limits(files: Content, settings: Settings) -> list[Problem]:
-    """The same within some seconds and 64 MB, else TOO_MUCH. For the main thread only."""
+    """Judge within some seconds and 64 MB, else return TOO_MUCH. For the main thread only."""
 
     def end(*_: object) -> NoReturn:
         raise TooMuch
@@ -67,7 +67,7 @@ def within_limits(files: Content, settings: Settings) -> list[Problem]:
 
 
 def limit_memory(more: int) -> None:
-    """Let this process take so many bytes more than it has. On Linux only."""
+    """Let this process's memory grow by `more` bytes. On Linux only."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
@@ -75,7 +75,7 @@ def limit_memory(more: int) -> None:
 
 
 def run_apart(module: str, given: object, seconds: float) -> bytes:
-    """What `python -m module` prints for pickled input. Raises SubprocessError and OSError."""
+    """The output of `python -m module` for pickled input. Raises SubprocessError and OSError."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", module],
         input=pickle.dumps(given),
@@ -88,8 +88,8 @@ def run_apart(module: str, given: object, seconds: float) -> bytes:
 
 
 def apart(files: Content, settings: Settings) -> Sequence[Problem]:
-    """What is wrong with an edition, judged by a process of its own, for about a second; what was
-    judged last is known still.
+    """The problems of an edition, judged in a separate process, in about a second; recent results
+    are remembered.
     """
     mark = digest(files)
     if mark not in _judged:
@@ -112,7 +112,7 @@ def _by_a_process(files: Content, settings: Settings) -> Sequence[Problem]:
 
 
 def main() -> None:
-    """Judge what comes on standard input; the problems go to standard output, as its last line."""
+    """Judge the edition on standard input; print the problems as the last line of output."""
     files, settings = pickle.load(sys.stdin.buffer)  # noqa: S301
     found = within_limits(files, settings)
     print(json.dumps([asdict(problem) for problem in found]))

@@ -1,4 +1,4 @@
-"""Writes once to all who had a message: in a member of staff's words, sent by somebody who may."""
+"""Writes once to all who had a message: in staff's own words, sent by somebody who may."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANOTHER = "Somebody else has to send it: you have written it."
 def readers(
     connection: Connection, config: Config, rule: str, written: str, edition: int | None
 ) -> Mapping[str, Reader]:
-    """Whom a letter would go to. Raises NotDone."""
+    """The people to whom a letter would go. Raises NotDone."""
     if config.by_name.get(rule) is None:
         raise NotDone("Choose the rule whose messages they had.")
     try:
@@ -42,12 +42,12 @@ def readers(
 
 
 def has_subject(to: Mapping[str, Reader]) -> bool:
-    """Whether somebody gets a letter by a way that has a subject."""
+    """Whether anybody gets the letter by a channel that has a subject."""
     return any("subject" in CHANNELS[one.channel].parts for one in to.values())
 
 
 def judged(config: Config, subject: str, words: str, to: Mapping[str, Reader]) -> answers.Draft:
-    """A letter as it would be sent, and what there is to say against it. Raises NotDone."""
+    """A letter as it would be sent, and the cautions about it. Raises NotDone."""
     made = answers.draft(config, words)
     if not made.words:
         raise NotDone(answers.NO_WORDS)
@@ -61,7 +61,7 @@ def judged(config: Config, subject: str, words: str, to: Mapping[str, Reader]) -
 
 
 def send(connection: Connection, config: Config, letter: Letter, by: str) -> int:
-    """Plan a letter to each of its readers, in the clinic's window; how many. Raises NotDone."""
+    """Plan a letter to each reader, in the clinic's window; return how many. Raises NotDone."""
     if config.desk.second_person and by == letter.author:
         raise NotDone(ANOTHER)
     to = readers(connection, config, letter.rule, letter.day, letter.edition)

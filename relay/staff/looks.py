@@ -1,4 +1,4 @@
-"""Looks at people's data: each leaves a trace, and staff hear of anybody who looks at very many."""
+"""Looks at people's data: each is recorded, and very many by one person alert staff."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOKS = (SEARCH, OPENED, LOOKED_UP, REVEAL, WHAT_IF, ACCESS)  # FOUND is part of
 
 @dataclass(frozen=True)
 class Look:
-    """What somebody looks at: ids and marks only. `found` are the kits that a search shows."""
+    """The object of a look: ids and marks only. `found` are the kits that a search shows."""
 
     action: str
     target: str
@@ -31,11 +31,11 @@ class Look:
 
 
 def note(connection: Connection, config: Config, by: str, look: Look) -> None:
-    """Keep a look in the audit trail and the log, and open a case past [desk] looks_per_hour."""
+    """Record a look in the audit trail and the log; open a case past [desk] looks_per_hour."""
     audit.write_audit(connection, by, look.action, look.target, look.detail)
     for kit in look.found:
         audit.write_audit(connection, by, FOUND, kit, look.detail)
-    person = hashlib.sha256(by.encode()).hexdigest()[:12]  # no address stands in a log
+    person = hashlib.sha256(by.encode()).hexdigest()[:12]  # no address may appear in a log
     log.info("look", action=look.action, person=person, found=len(look.found))
     most = config.desk.looks_per_hour
     if audit.count_by(connection, by, LOOKS) <= most:

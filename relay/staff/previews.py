@@ -1,4 +1,4 @@
-"""Previews: a rule's messages as their reader will see them, before there are any."""
+"""Previews: a rule's messages as their reader will see them, before any go out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Shown(NamedTuple):
 
 
 def examples(config: Config, loaded: Templates, rule: Rule) -> Iterator[Shown]:
-    """A rule's messages about the lab's example."""
+    """Yield a rule's messages about the lab's example."""
     for channel in rule.ways:
         yield shown(config, loaded, rule, channel)
 
@@ -46,8 +46,8 @@ def shown(
     channel: str,
     real: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
 ) -> Shown:
-    """A message with example data, or with a `real` kit's data and facts, of which all that is
-    personal is masked.
+    """A message with example data, or with a `real` kit's data and facts, with personal data
+    masked.
 
     Its segments are those of the real words: a mask's dots are not in the SMS alphabet.
     """

@@ -15,7 +15,7 @@ from relay.lab.events import EVENTS
 from relay.rules.addresses import AT_HOME, PHONE
 from relay.rules.channels import CHANNELS, Provider
 
-# Words in a host's name → where it is:
+# Words in a host's name → its region:
 # https://www.twilio.com/docs/global-infrastructure/understanding-twilio-regions
 # https://www.twilio.com/docs/sendgrid/for-developers/sending-email/data-residency
 _REGIONS = {"eu": "EU", "ie1": "EU", "au1": "Australia", "us1": "USA"}
@@ -23,18 +23,18 @@ _SID = 6  # characters of an account's id that are shown
 
 
 def check_providers(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with our accounts, of each channel by which messages are to go out."""
+    """Yield the faults of our accounts, for each channel by which messages should go out."""
     settings, delivery = config.settings, config.delivery
     channels = Channels(settings, delivery.senders, delivery.allow)
     for name, row in CHANNELS.items():
-        for found in channels.standing(name) or ():
+        for found in channels.account_faults(name) or ():
             yield Problem(
                 found.wrong, row.provider.name, remedy=found.remedy, warning=found.is_warning
             )
 
 
 def in_use(config: Config) -> str:
-    """What is so: delivery, each channel with its account and sender, the ledger, the rules."""
+    """Describe delivery, each channel with its account and sender, the ledger and the rules."""
     settings, senders = config.settings, config.delivery.senders
     parts = [f"Delivery: {settings.delivery}"]
     for name, row in CHANNELS.items():
@@ -53,7 +53,7 @@ def in_use(config: Config) -> str:
 
 
 def data_goes(settings: Settings, provider: Provider) -> str:
-    """Where what is sent goes: the provider's host, and the region that this says."""
+    """The destination of the data: the provider's host, and the region that its name shows."""
     url = urlsplit(settings.variable(f"{provider.name.upper()}_API_URL"))
     host = url.hostname or provider.home
     said = [region for part, region in _REGIONS.items() if part in host.split(".")]
@@ -73,5 +73,5 @@ def check_lab(settings: Settings) -> Iterator[Problem]:
     try:
         lab.gather(kind, {kind.id_field: "relay-check"}, frozenset())
     except LabError as error:
-        if not error.missing:  # an id that nobody has: 404 is the right answer
+        if not error.missing:  # nobody has this id: 404 is the right answer
             yield Problem(str(error), "lab", key="LAB_API_TOKEN", warning=not error.refused)

@@ -1,4 +1,4 @@
-"""What is still missing before a clinic goes live: a list that ticks itself off."""
+"""The steps before a clinic goes live: a list that ticks itself off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LATELY = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that going live needs: what of it is `missing`, if anything, and what to do."""
+    """A step before going live: what is `missing`, if anything, and what to do."""
 
     name: str
     title: str
@@ -29,7 +29,7 @@ class Step:
 
 
 def steps(config: Config, db: Database) -> Iterator[Step]:
-    """Each step, in the order in which a clinic takes them. Asks the lab and the providers."""
+    """Yield each step, in the order that a clinic takes them. Asks the lab and the providers."""
     yield _clinic(config)
     yield from _in_ledger(db)
     yield _lab(config)
@@ -78,9 +78,11 @@ def _channel(config: Config, db: Database, channel: str) -> Iterator[Step]:
     account = ", ".join(row.provider.account)
     missing, remedy = f"{account} is not set.", f"Copy it from {name}."
     if settings.accounts[channel]:
-        # Asked also where delivery is not live yet: the account is what will be used.
+        # Asked even if delivery is not live yet: this account will be used.
         sends = replace(settings, delivery="live")
-        asked = Channels(sends, config.delivery.senders, config.delivery.allow).standing(channel)
+        asked = Channels(sends, config.delivery.senders, config.delivery.allow).account_faults(
+            channel
+        )
         found = next(iter(asked or ()), None)
         missing, remedy = (found.wrong, found.remedy) if found else ("", "")
     yield Step(f"{channel}-account", f"{name} sends for you", missing, remedy)

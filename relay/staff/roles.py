@@ -1,11 +1,11 @@
-"""Roles: what each lets a person do on the desk. Pure."""
+"""Roles: what each allows a person to do on the desk. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-LOOK = "look"  # see everything, with what is somebody's own masked
-ACT = "act"  # reveal it, and do what a case or a message asks for
+LOOK = "look"  # see everything, with personal data masked
+ACT = "act"  # reveal it, and do what a case or a message needs
 EDIT = "edit"  # edit rules and words, and publish them
 MANAGE = "manage"  # people, erasure, the whole trail
 
@@ -16,7 +16,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "manager": frozenset({LOOK, ACT, EDIT, MANAGE}),
 }
 FIRST = "manager"  # the role of ADMIN_PASSWORD's account
-# What each role is for, as people read it.
+# The purpose of each role, as people read it.
 WORDS: Mapping[str, str] = {
     "viewer": "sees everything, with names, addresses and messages masked",
     "desk": "sees what is masked too, and releases, retries, resends and stops messages",

@@ -1,6 +1,6 @@
-"""Sends a message again because a person says so, by another message that repeats it.
+"""Sends a message again when a person asks for it, as another message that repeats it.
 
-For what went out to a wrong number, above all: the repeat is made by its rule as it is now, and
+Mostly for messages that went to a wrong number: the rule as it is now makes the repeat, and Relay
 asks the lab for the address just before it goes out.
 """
 
@@ -20,12 +20,12 @@ from relay.rules.resend import FailedMessage
 from relay.rules.staleness import why_stale
 from relay.rules.statuses import ANSWER
 
-UNDO_SECONDS = 10.0  # in which whoever has pressed on the desk may take it back
+UNDO_SECONDS = 10.0  # in which the person who pressed a button on the desk may undo it
 NO_CONFIG = "config.toml has a mistake, so its rule cannot be read: run `flask relay check`."
 
 
 def seconds_to_undo() -> float:
-    """How long what is pressed on the desk waits before it goes."""
+    """How long an act on the desk waits before it takes effect."""
     return fault_injection.hastened(UNDO_SECONDS)
 
 
@@ -38,7 +38,7 @@ def send_again(
     note: str,
     wait: float = 0.0,
 ) -> str:
-    """Have another message repeat one in `wait` seconds; the new one's id. Raises NotDone."""
+    """Have a new message repeat one after `wait` seconds; return its id. Raises NotDone."""
     if not note:
         raise NotDone(NO_NOTE)
     replay.lock(connection, message_id)
@@ -55,7 +55,7 @@ def send_again(
 
 
 def take_back(connection: Connection, repeat_id: str, *, by: str) -> None:
-    """Cancel a message that repeats another, while it waits, and keep who did. Raises NotDone."""
+    """Cancel a message that repeats another, while it waits; record who did. Raises NotDone."""
     replay.lock(connection, repeat_id)
     if not replay.cancel_repeat(connection, repeat_id, f"Taken back by {by}."):
         raise NotDone("It is too late for that: it has gone out, or is about to.")
@@ -63,7 +63,7 @@ def take_back(connection: Connection, repeat_id: str, *, by: str) -> None:
 
 
 def objections(connection: Connection, config: Config, ids: Sequence[str]) -> dict[str, str]:
-    """Why each of these messages cannot be sent again, by its id; empty where it can."""
+    """Why each of these messages cannot be sent again, by its id; empty if it can."""
     found = replay.failed_messages(connection, ids)
     return {
         id_: resend.why_not_repeated(it, why_old(connection, config, it))
@@ -72,7 +72,7 @@ def objections(connection: Connection, config: Config, ids: Sequence[str]) -> di
 
 
 def why_old(connection: Connection, config: Config | None, it: FailedMessage) -> str:
-    """Why a message would not be written any more, as far as that is known without the lab."""
+    """Why a message would no longer be written, as far as Relay knows without asking the lab."""
     if it.kind == ANSWER:
         return ""
     if config is None:

@@ -19,7 +19,7 @@ from relay.rules.channels import CHANNELS, channel_of, sharing
 from relay.rules.model import Rule
 
 MARK = "[TEST] "
-SEND_TEST = "send-test"  # what the audit trail calls it
+SEND_TEST = "send-test"  # the audit trail's name for it
 REMEDY = (
     "Use another address. If it is yours, text START or lift the stop under Suppressions first."
 )
@@ -43,8 +43,8 @@ class Tried:
 
 
 def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried:
-    """Send one real message with example data, marked as a test; not to whom nothing more goes. Who
-    did it is kept, and to whom, as a mark.
+    """Send one real message with example data, marked as a test; not to a stopped address. Record
+    who sent it, and to whom, as a mark.
 
     Raises NotTried, RenderError, LedgerUnavailable.
     """
@@ -59,8 +59,8 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     made = check.example(config, loaded, rule, channel, address=judged.address, mark=MARK)
     providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
     target = masks.target(config.settings.secret_key, usual, judged.address)
-    with db.write() as connection:  # before it is sent: nobody sends unnoticed
-        if halt := halts.over(connection, channel, rule.name):
+    with db.write() as connection:  # before the send: nobody sends unnoticed
+        if halt := halts.stop_covering(connection, channel, rule.name):
             raise NotTried(halt.said)
         if source := suppressions.source_of(connection, channel, judged.address):
             raise NotTried(f"{stops.reason(source, channel)} {REMEDY}", "--to")

@@ -1,6 +1,6 @@
-"""Tries a draft on the events of the last 30 days, by a process of its own: it may take minutes.
+"""Tries a draft on the events of the last 30 days, in a process of its own: it may take minutes.
 
-How far that is, and what came of it, are kept with the draft, for whoever looks at it.
+The progress and the result are kept with the draft, for anybody who looks at it.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ SHOWN = 20
 WHAT = ("added", "dropped", "changed", "cannot-be-told")
 _LONGEST_SECONDS = 900
 _MEMORY = 384 * 2**20
-Tell = Callable[[int, int], None]  # how many events are looked at, and how many there are
+Tell = Callable[[int, int], None]  # gets the number of events looked at, and of all
 log = get_logger("relay.trial")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A draft's files, to be tried: the edit of an edition."""
+    """A draft's files, for a trial: an edit of an edition."""
 
     draft_id: str
     of: str
     files: Content
-    touched: Collection[str]  # templates whose words are edited
+    touched: Collection[str]  # templates whose words the draft edits
     settings: Settings
 
 
 def begin(db: Database, draft: Draft, files: Content, edition: int | None, now: Settings) -> str:
-    """Have a draft tried against an edition, unless it is or was; what names that trial."""
-    of = f"{edition} {digest(files)[:32]} {datetime.now(UTC):%F}"  # another day, another past
+    """Have a draft tried against an edition, unless it is or was; return the trial's name."""
+    of = f"{edition} {digest(files)[:32]} {datetime.now(UTC):%F}"  # another day has another past
     with db.write() as connection:
         is_mine = drafts.begin_trial(connection, draft, of)
     if is_mine:
@@ -70,13 +70,13 @@ def _in_background(db: Database, trial: Trial) -> None:
 
 
 def reworded(draft: Draft) -> frozenset[str]:
-    """The templates of which a draft changes a file."""
+    """The templates in which a draft changes a file."""
     paths = (name.split("/") for name in draft.files)
     return frozenset(path[1] for path in paths if path[0] == TEMPLATES)
 
 
 def apart(db: Database, trial: Trial) -> None:
-    """Try it by a process of its own, and say so if that fails."""
+    """Try a draft in a process of its own; record it if that fails."""
     try:
         run_apart(__name__, trial, _LONGEST_SECONDS)
     except (subprocess.SubprocessError, OSError) as error:
@@ -86,7 +86,7 @@ def apart(db: Database, trial: Trial) -> None:
 
 
 def main() -> None:
-    """Try the draft that comes on standard input. Whatever is urgent goes first."""
+    """Try the draft on standard input. Urgent work goes first."""
     trial: Trial = pickle.load(sys.stdin.buffer)  # noqa: S301
     os.nice(10)
     resource.setrlimit(resource.RLIMIT_CPU, (_LONGEST_SECONDS, _LONGEST_SECONDS))
@@ -97,8 +97,8 @@ def main() -> None:
 
 
 def work(db: Database, trial: Trial) -> None:
-    """Compare a draft with what was sent, and keep the result."""
-    _held, used = edition_files.laid_out(trial.files, trial.settings)  # for as long as this runs
+    """Compare a draft with the messages that were sent, and keep the result."""
+    _held, used = edition_files.laid_out(trial.files, trial.settings)  # held as long as this runs
     try:
         edited = loader.load(used)
         current = reload.in_use(trial.settings, loader.load, Shelf(db))
@@ -117,7 +117,7 @@ def work(db: Database, trial: Trial) -> None:
 
 
 def tell(db: Database, trial: Trial, state: dict[str, Any], *, is_over: bool = False) -> None:
-    """Keep a trial's progress or its result."""
+    """Keep a trial's progress or result."""
     with db.write() as connection:
         drafts.tell_trial(connection, trial.draft_id, trial.of, state, is_over=is_over)
 
@@ -125,8 +125,8 @@ def tell(db: Database, trial: Trial, state: dict[str, Any], *, is_over: bool = F
 def compare(
     db: Database, edited: Config, current: Config, touched: Collection[str], progress: Tell
 ) -> dict[str, Any]:
-    """What an edit would have done in the last days, as JSON: counts by rule, the latest of the
-    differences, how many people they are about, and what it costs.
+    """The effect that an edit would have had in the last days, as JSON: counts by rule, the latest
+    differences, the number of people concerned, and the cost.
     """
     now = datetime.now(UTC)
     since = now - timedelta(days=DAYS)

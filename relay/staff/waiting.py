@@ -1,6 +1,6 @@
-"""What waits now and would go otherwise by an edit: each message by the rules and words of both.
+"""Compares how each waiting message would go by the rules and words before and after an edit.
 
-It goes by what the ledger knows of a kit. Before a message goes out the lab is asked once more.
+It uses the ledger's facts about a kit. Before a message goes out Relay asks the lab once more.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from relay.ledger.worklist import releases
 from relay.ledger.worklist.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.rules import planner
-from relay.rules.addresses import same
+from relay.rules.addresses import address_key
 from relay.rules.model import Step
 from relay.rules.statuses import DIGEST
 from relay.staff.what_if import unchanged
 
-# What becomes of a message otherwise, as the page says it.
+# How a message's fate changes, in the page's words.
 DROPPED, KEPT, REVIVED = "not sent", "kept until somebody decides", "sent after all"
 WAY, TIME, WORDS = "another way", "at another time", "in other words"
 
 
 class Fate(NamedTuple):
-    """What becomes of a message: where it has an `end`, DROPPED or KEPT, it goes nowhere."""
+    """A message's fate: if it has an `end`, DROPPED or KEPT, it goes nowhere."""
 
     end: str = ""
     way: tuple[str, ...] = ()
@@ -46,8 +46,8 @@ def compare(
     touched: Collection[str],
     progress: Callable[[], None],
 ) -> dict[str, Any]:
-    """How many messages wait of the rules that an edit may concern, and by rule how many of them
-    would go otherwise: as JSON.
+    """Count the waiting messages of the rules that an edit may concern, and by rule how many of
+    them would go differently: as JSON.
     """
     concerned = {rule.name for rule in (*edited.rules, *current.rules)}
     if not any("." in name for name in touched):  # a layout is in every template
@@ -70,7 +70,7 @@ def compare(
 
 
 def differences(was: Fate, now: Fate) -> Iterator[str]:
-    """What becomes of a message otherwise."""
+    """Yield the differences between a message's fates."""
     if was.end != now.end:
         yield now.end or REVIVED
     elif was.way != now.way:
@@ -83,7 +83,7 @@ def differences(was: Fate, now: Fate) -> Iterator[str]:
 def fate(
     config: Config, loaded: Templates, held: Held, known: tuple[Step, ...], now: datetime
 ) -> Fate:
-    """What becomes of a message by a configuration, if nothing else happens to its kit."""
+    """A message's fate by a configuration, if nothing else happens to its kit."""
     rule = config.by_name.get(held.rule)
     if rule is None or rule.to != held.role:
         return Fate(KEPT)
@@ -97,7 +97,7 @@ def fate(
     way = ("digest" if rule.digest else "", *rule.channels)
     if held.channel in rule.ways:
         made = planner.notices(rule, (held.channel,), context, config.policy, now)
-        is_theirs = same(held.address) in (same(notice.address) for notice in made)
+        is_theirs = address_key(held.address) in (address_key(notice.address) for notice in made)
         way = (way[0], held.channel, "" if is_theirs else "another address")
     due_at = planner.opening(rule, config.policy, max(now, held.due_at))
     try:

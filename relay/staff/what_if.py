@@ -1,6 +1,6 @@
-"""Compares what an edited config.toml would have sent for past events with what was sent.
+"""Compares the messages that an edited config.toml would have sent for past events with those sent.
 
-A kit's past is rehearsed event by event with the changed rules (pure), then compared.
+It rehearses a kit's past event by event with the changed rules (pure), then compares.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BLANKED = "The ledger no longer has this event's details: they passed the retent
 
 @dataclass
 class Message:
-    """A message that would have gone out by one rule and channel, to so many addresses."""
+    """A message that would have gone out by a rule and channel, to a number of addresses."""
 
     template: str
     due_at: datetime
@@ -40,7 +40,7 @@ class Message:
 
 @dataclass
 class Rehearsed:
-    """The result of playing a kit's events. Keys begin with an event's id."""
+    """The result of rehearsing a kit's events. Keys begin with an event's id."""
 
     config: Config
     messages: dict[str, dict[MessageKey, Message]] = field(
@@ -48,13 +48,13 @@ class Rehearsed:
     )
     silent: dict[tuple[str, str, str], str] = field(default_factory=dict)  # rule, channel → why
     unknown: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # rule
-    forbidden: list[str] = field(default_factory=list)  # each message's [never.…], by its name
+    forbidden: list[str] = field(default_factory=list)  # the name of each message's [never.…]
 
-    last_due: datetime | None = None  # when the last of the messages goes out
+    last_due: datetime | None = None  # when the last message goes out
 
     def message(self, past: PastEvent, way: MessageKey, rows: Sequence[Row]) -> Message | None:
-        """What would have gone out that way, where `rows` did. A fallback that was tried because
-        something had failed would have been tried again, if the rule still has it.
+        """The message that would have gone out `way`, where `rows` did. A fallback that went
+        because something had failed would have gone again, if the rule still has it.
         """
         own = self.messages.get(past.id, {})
         name, role, channel = way
@@ -66,7 +66,7 @@ class Rehearsed:
         return None
 
     def why_not(self, past: PastEvent, way: MessageKey) -> str:
-        """Why nothing would have gone out that way."""
+        """Why nothing would have gone out `way`."""
         name, role, channel = way
         rule = self.config.by_name.get(name)
         if rule is None:
@@ -83,15 +83,15 @@ class Rehearsed:
         return "" if channel in rule.channels else f"The rule does not use {channel}."
 
     def is_unknown(self, past: PastEvent, rule: str) -> bool:
-        """Whether Relay cannot work out what a rule would have done with an event."""
+        """Whether Relay cannot work out how a rule would have handled an event."""
         return rule in self.unknown.get(past.id, ())
 
 
 class Rehearsal:
-    """Rules of a config that past events are played to, as if in use since `since`.
+    """Rules of a config to which past events are played, as if in use since `since`.
 
-    A fact that the rules of then did not ask for is not in the ledger. What the rule of the same
-    name in `before` needs as well was asked for: if it is missing, the lab did not have it.
+    The ledger lacks facts that no rule then asked for. Those that the rule of the same name in
+    `before` needs too were asked for: if one is missing, the lab did not have it.
     """
 
     def __init__(self, config: Config, played: Iterable[Rule], before: Config, since: datetime):
@@ -115,7 +115,7 @@ class Rehearsal:
                 self._new_needs[rule.event][rule.name] = needs
 
     def of(self, kit: History) -> Rehearsed:
-        """Plays one kit's events."""
+        """Rehearse one kit's events."""
         made = Rehearsed(self.config)
         for place, past in enumerate(kit.events if self._rules else ()):
             if past.received_at < self._since:
@@ -130,7 +130,7 @@ class Rehearsal:
         return made
 
     def play(self, kit: History, place: int, own: Sequence[Rule], made: Rehearsed) -> None:
-        """Process the event at a place of the history, by its own rules, when it was processed."""
+        """Process the event at a place in the history, by its own rules, as when processed."""
         past, earlier = kit.events[place], kit.events[:place]
         kits = kit.kits_at(place)
         waiting = list(would_be_waiting(earlier, kits, made, past.processed_at))
@@ -155,7 +155,7 @@ class Rehearsal:
             made.silent[(past.id, decision.rule, "")] = decision.reason
         for notice in plan.notices:
             if notice.is_digest:
-                continue  # what it tells are the messages
+                continue  # its items count as messages
             if notice.rule in unknown:
                 lacking = " and the ".join(sorted(unknown[notice.rule]))
                 why = f"The ledger does not know the {lacking} of this event."
@@ -172,24 +172,24 @@ class Rehearsal:
                 made.last_due = max(made.last_due or notice.due_at, notice.due_at)
 
     def _never(self, notice: Notice, seen: Mapping[str, Any], facts: Facts) -> Never | None:
-        """What forbids a message, by the facts of when its event was processed."""
+        """The [never.…] that forbids a message, by the facts when its event was processed."""
         rule = self._by_name[notice.rule]
         if not rule.never:
             return None
         try:
             return rule.forbidden_by({**seen, "recipient": recipient(rule.to, facts)})
         except RenderError:
-            return None  # it would fail, and staff hear of it: no [never.…] has stopped it
+            return None  # it would fail, with an alert to staff: no [never.…] stopped it
 
     def _names(self, past: PastEvent) -> Mapping[str, Any]:
-        """The names that a condition reads: costly to make, so only where there is a condition."""
+        """The names that a condition reads: costly, so made only if there is a condition."""
         if past.name not in self._conditional:
             return {}
         facts = past.facts or Facts()
         return names(past.name, past.data or {}, past.received_at, facts, self._clinic)
 
     def _unknown(self, past: PastEvent) -> dict[str, frozenset[str]]:
-        """The names of rules that need facts the ledger may lack, with those facts."""
+        """The names of rules that need facts the ledger may lack, each with those facts."""
         return {
             rule: lacking
             for rule, needs in self._new_needs[past.name].items()
@@ -199,7 +199,7 @@ class Rehearsal:
     def _asked(
         self, own: Sequence[Rule], unknown: Mapping[str, frozenset[str]], waiting: set[str]
     ) -> Sequence[Rule]:
-        """Own rules and those of what waits. A condition that cannot be decided is left out."""
+        """Own rules and those of waiting messages, without conditions that cannot be decided."""
         if unknown:
             own = [
                 replace(rule, when=None)
@@ -214,7 +214,7 @@ class Rehearsal:
     def already_notified(
         self, past: PastEvent, earlier: Sequence[PastEvent], made: Rehearsed
     ) -> AlreadyNotified:
-        """Who was notified earlier: in fact before `since`, from then on in this rehearsal."""
+        """The messages already sent: in fact before `since`, from then on in this rehearsal."""
         notified: set[MessageKey] = set()
         for one in earlier:
             if one.subject != past.subject or one.round != past.round:
@@ -229,7 +229,7 @@ class Rehearsal:
 def would_be_waiting(
     earlier: Sequence[PastEvent], kits: Kits, made: Rehearsed, now: datetime
 ) -> Iterator[tuple[Waiting, str, MessageKey]]:
-    """Yield each message about these events that would have been waiting, its event and its key."""
+    """Yield each message about these events that would have waited, its event and its key."""
     if made.last_due and made.last_due > now:
         for one in earlier:
             known = kits.steps(EVENTS[one.name].resource, one.subject)
@@ -247,7 +247,7 @@ def condition_resources(rule: Rule) -> frozenset[str]:
 
 
 def needed_resources(rule: Rule) -> frozenset[str]:
-    """The lab's resources that are needed to decide a rule."""
+    """The lab's resources that decide a rule."""
     return condition_resources(rule) | ({rule.to} & set(PERSONS))
 
 
@@ -255,17 +255,17 @@ ADDED, DROPPED, CHANGED, UNKNOWN = "added", "dropped", "changed", "cannot-be-tol
 EITHER_WAY = "either-way"
 WOULD, SENT = "would-send", "sent"
 COUNTS = (WOULD, SENT, ADDED, DROPPED, CHANGED, UNKNOWN, EITHER_WAY)
-MORE = "more"  # messages than were sent, by the edit alone
+MORE = "more"  # more messages than were sent, because of the edit alone
 
-# A provider took it, may have, or refused it; or it waits. What could not be written went nowhere.
+# A provider took it, may have, or refused it; or it waits. One without words went nowhere.
 _SENT = (*ALIVE, "permanent-failure", "temporary-failure")
 _SAME_TIME = timedelta(minutes=1)
 
 
 class Line(NamedTuple):
-    """One difference. Of `messages` each goes to an address of its own; no address is in it."""
+    """A difference. Each of its `messages` goes to another address; it contains no address."""
 
-    at: datetime  # when the event came
+    at: datetime  # when the event arrived
     event_id: str
     event: str
     subject: str
@@ -283,7 +283,7 @@ Volumes = Counter[tuple[str, str, str]]  # (rule, channel, SENT or MORE) → mes
 
 @dataclass
 class Found:
-    """The result of a comparison, of all kits or some."""
+    """The result of a comparison, for all kits or some."""
 
     lines: list[Line] = field(default_factory=list)
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by rule
@@ -302,8 +302,8 @@ class Found:
 class WhatIf:
     """Compares one kit after another; `found` holds the result.
 
-    Rules that the edit leaves alone are not played: they would do what they did; but each with a
-    [never.…] is, to tell what that would stop. Those of the config that is in use are asked where
+    Rules that the edit leaves alone are not rehearsed: they would do what they did; but each with a
+    [never.…] is, to find what that would stop. Rules of the current config are rehearsed if
     something differs.
     """
 
@@ -315,8 +315,8 @@ class WhatIf:
         self._same = unchanged(edited, current)
         self.is_edit = len(self._same) < max(len(edited.rules), len(current.rules))
         self._same -= {rule.name for rule in edited.rules if rule.never}
-        # The file that is in use may have been edited itself: then only what was sent is compared.
-        # Where the words alone are edited it is asked how many messages there were.
+        # The current file may itself have been edited: then only sent messages are compared. If
+        # only words are edited, this counts the messages.
         if not self.is_edit and not is_of_words:
             self._same = frozenset()
         self._edited = Rehearsal(edited, _but(edited.rules, self._same), current, since)
@@ -371,7 +371,7 @@ class WhatIf:
         ours: Rehearsed,
         theirs: Callable[[str], Rehearsed],
     ) -> None:
-        """Compare what went out one way, if anything did, with what would have."""
+        """Compare the messages that went out one `way`, if any, with those that would have."""
         if our and rows and not (changed := changes(our, rows, self.edited.clinic.timezone)):
             return
         other = theirs(way[0]) if self.is_edit else ours
@@ -400,7 +400,7 @@ class WhatIf:
         their: Message | None,
         rows: Sequence[Row],
     ) -> None:
-        """Note how a message that was sent would have been another one."""
+        """Note how a message that was sent would have been different."""
         if not self.is_edit:
             their = None
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
@@ -420,21 +420,21 @@ class WhatIf:
 
 
 def forbidden(compared: WhatIf) -> Iterator[tuple[str, int]]:
-    """Each [never.…] of the edit and how many messages it would have stopped."""
+    """Yield each [never.…] of the edit and the number of messages it would have stopped."""
     names = (one.name for rule in compared.edited.rules for one in rule.never)
     for name in dict.fromkeys(names):
         yield name, compared.found.forbidden[name]
 
 
 def unchanged(edited: Config, current: Config) -> frozenset[str]:
-    """The names of the rules that decide the same by both."""
+    """The names of the rules that both configs decide alike."""
     if (edited.policy, edited.clinic) != (current.policy, current.clinic):
         return frozenset()
     return frozenset(rule.name for rule in edited.rules if current.by_name.get(rule.name) == rule)
 
 
 def renamed(edited: Config, current: Config) -> Iterator[tuple[str, str]]:
-    """Each (new rule, rule that is gone) about the same event: it may be the same one renamed."""
+    """Yield each (new rule, removed rule) about the same event: it may be one rule renamed."""
     for new in edited.rules:
         if current.by_name.get(new.name):
             continue
@@ -448,7 +448,7 @@ def _but(rules: Sequence[Rule], same: frozenset[str]) -> list[Rule]:
 
 
 def sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
-    """What really went out about an event, or waits to."""
+    """The messages that really went out about an event, or wait to."""
     was: dict[MessageKey, list[Row]] = {}
     for row in past.rows:
         if row.status in _SENT:
@@ -457,7 +457,7 @@ def sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
 
 
 def changes(our: Message, rows: Sequence[Row], zone: ZoneInfo) -> Mapping[str, str]:
-    """In which ways a message differs from its rows, in words."""
+    """The ways in which a message differs from its rows, in words."""
     first, found = min(row.due_at for row in rows), {}
     if our.template != rows[0].template:
         found["template"] = f"template {our.template} instead of {rows[0].template}"
@@ -470,6 +470,6 @@ def changes(our: Message, rows: Sequence[Row], zone: ZoneInfo) -> Mapping[str, s
 
 
 def unsent_reasons(past: PastEvent, way: MessageKey) -> str:
-    """What became of the messages that were not sent after all."""
+    """The outcomes of the messages that were not sent after all."""
     ends = {f"{row.status}. {row.reason}".strip() for row in past.rows if row.way == way}
     return " ".join(sorted(ends)) or "no rule at the time planned it."

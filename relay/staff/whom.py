@@ -1,7 +1,7 @@
-"""Whom staff mean to erase: by an address of any kind, by an id, or by a name.
+"""Finds the person whom staff mean to erase: by any kind of address, by an id, or by a name.
 
-What may stand in the ledger may be asked for, not only what Relay would write to: a landline, a
-foreign number, somebody who has no address at all.
+Staff may ask for anything that may be in the ledger, not only addresses that Relay would write to:
+a landline, a foreign number, a person without any address.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from relay.privacy.person import Person, Record, key, people, without_address
 from relay.rules.addresses import EMAIL, PHONE
 from relay.rules.channels import CHANNELS, channels_to, kind_of
 
-LONGEST = 200  # of what is asked for: the ledger keeps 255 characters
+LONGEST = 200  # of a request: the ledger keeps 255 characters
 
 
 class NobodyMeant(RelayError):
-    """Nobody goes by what was written, or several people do; `remedy` says what to write."""
+    """The text leads to nobody, or to several people; `remedy` says what to write."""
 
     def __init__(self, reason: str, remedy: str):
         super().__init__(reason)
@@ -31,7 +31,7 @@ class NobodyMeant(RelayError):
 
 @dataclass(frozen=True)
 class Meant:
-    """Who is meant. `channel` stands for an address; it is empty of an id or a name."""
+    """The person who is meant. `channel` stands for an address; it is empty for an id or a name."""
 
     address: str
     channel: str
@@ -39,7 +39,7 @@ class Meant:
 
 
 def whom(connection: Connection, written: str) -> Meant:
-    """The one person that a text leads to. Raises NobodyMeant."""
+    """Find the one person to whom a text leads. Raises NobodyMeant."""
     asked = plain_text.plain(written, LONGEST)
     kind = kind_of(asked)
     found = [] if kind == EMAIL else trail.find(connection, asked)
@@ -60,7 +60,7 @@ def whom(connection: Connection, written: str) -> Meant:
 
 
 def about(one: trail.Trail, roles: set[str]) -> Iterator[Record]:
-    """An event's people and where they were written to; of some roles only, where given."""
+    """Yield an event's people and the addresses used for them; only those of `roles`, if any."""
     facts = Facts.from_json(one.event["facts"])
     if not roles:
         yield from persons_in(facts)

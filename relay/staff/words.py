@@ -9,8 +9,8 @@ from typing import Any
 from relay.lab.events import EVENTS
 from relay.rules.channels import CHANNELS, begun
 
-# How an event or a message stands, by its status: on a list, where a channel's row says the rest,
-# and of a message in a sentence, where a failure has the docs' word too.
+# The state of an event or a message, by its status: on a list, where a channel's row says the rest,
+# and of a message in a sentence, where a failure also has the docs' word.
 STANDS = {
     "received": ("Not processed yet", ""),
     "processed": ("Processed", ""),
@@ -40,7 +40,7 @@ _UNITS = (
 
 
 def stands(status: str, channel: str = "") -> str:
-    """How an event or a message stands. A status of a newer version is said as it is."""
+    """The state of an event or a message. A status of a newer version is shown as it is."""
     said, row = STANDS.get(status, (status, ""))[0], CHANNELS.get(channel)
     return said.format(row=row) if row else status if "{" in said else said
 
@@ -60,6 +60,6 @@ def age(since: datetime, now: datetime) -> str:
 
 
 def missing(case: Mapping[str, Any]) -> str:
-    """What a kit's people have not heard of, and by which channel: Results, text."""
+    """The news that a kit's people have not had, and by which channel: Results, text."""
     row = CHANNELS.get(case["channel"] or "")
     return step(case["event"]) + (f", {row.word}" if row else "")

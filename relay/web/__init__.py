@@ -57,8 +57,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     db = Database(
         settings.database_url, patience=PATIENCE_SECONDS, connections=settings.database_connections
     )
-    living = ConfigReloader(settings, load_config, Shelf(db))
-    app.extensions["relay"] = Services(settings, living, db, Waker(settings))
+    reloader = ConfigReloader(settings, load_config, Shelf(db))
+    app.extensions["relay"] = Services(settings, reloader, db, Waker(settings))
     if not settings.development:
         plain_http.refuse(app)
     for part in (webhooks, callbacks, health, metrics, contact):

@@ -75,9 +75,11 @@ def _config() -> str:
 
 def problems() -> Sequence[Problem]:
     """The problems of the configuration that should be in use: published, or the files on disk."""
-    settings, living = services().settings, services().living
-    if living.is_published:
-        return [one for one in (living.wrong.problems if living.wrong else ()) if not one.warning]
+    settings, reloader = services().settings, services().reloader
+    if reloader.is_published:
+        return [
+            one for one in (reloader.wrong.problems if reloader.wrong else ()) if not one.warning
+        ]
     return judged(settings, stamps(settings))
 
 

@@ -18,14 +18,14 @@ class Services:
     """The objects that one app shares among its requests."""
 
     settings: Settings
-    living: ConfigReloader
+    reloader: ConfigReloader
     db: Database
     waker: Waker
 
     @property
     def config(self) -> Config:
         """The configuration as it is now."""
-        return self.living.config
+        return self.reloader.config
 
 
 def services() -> Services:

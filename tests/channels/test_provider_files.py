@@ -149,7 +149,7 @@ def test_all_that_is_said_to_twilio_is_in_its_file(
         assert channel.find(SMS, since, nobody).provider_id
         channel.look(sid)
         assert channel.erase(frozenset({SMS.address}), frozenset({sid})) == []
-        assert channel.standing() == []
+        assert channel.account_faults() == []
     assert {request.method for request, _ in exchanges} == {"GET", "POST", "DELETE"}
     assert [fault for one in exchanges for fault in twilios.of(*one)] == []
 
@@ -186,7 +186,7 @@ def test_all_that_is_said_to_sendgrid_is_in_its_file(
     own = replace(EMAIL, name="Jane Doe", sender="Desk <a@example.org>", reply_to="b@example.org")
     for message in (EMAIL, own):
         assert channel.send(message, "attempt-1").result == "accepted"
-    channel.standing()
+    channel.account_faults()
     assert channel.erase(frozenset({EMAIL.address}), frozenset()) == []
     listed = [one for one in exchanges if not one[0].path.endswith(tuple(NOT_IN_THEM))]
     assert len(exchanges) - len(listed) == len(NOT_IN_THEM)

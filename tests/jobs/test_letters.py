@@ -111,7 +111,7 @@ def test_a_letter_is_taken_back_or_sent_by_another(desk: Any, clinic: Clinic) ->
     assert "Nobody gets it" in seen_to(desk, clinic, "drop")
     text = clinic.settings.config.read_text("utf-8")
     clinic.settings.config.write_text(f"{text}[desk]\nsecond_person = true\n", "utf-8")
-    desk.application.extensions["relay"].living.look()
+    desk.application.extensions["relay"].reloader.look()
     assert "Somebody else sends it" in written(desk, subject="Sorry")
     assert "you have written it" in seen_to(desk, clinic, "send")
     clinic.work(timedelta(hours=1))

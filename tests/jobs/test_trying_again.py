@@ -257,7 +257,7 @@ def test_others_of_the_event_are_not_told_twice(clinic: Clinic, press: Press, in
         .replace('fallback = ["email"]', ""),
         staff=STAFF,
     )
-    inside.application.extensions["relay"].living.look()
+    inside.application.extensions["relay"].reloader.look()
     suppress(clinic.db, "sms", PHONE, suppressions.STOP)
     clinic.post()
     clinic.work()

@@ -46,14 +46,14 @@ class Fault:
 
 def held_events_stay_held(patch: Patch) -> None:
     """A post that comes again does not take up an event that is held."""
-    take_up = replay.take_up
+    take_up = replay.retry_reposted
 
     def taken(connection: Any, event_id: str) -> bool:
         query = sa.select(events.c.status).where(events.c.id == event_id)
         is_held = connection.execute(query).scalar() == HELD
         return False if is_held else take_up(connection, event_id)
 
-    patch.setattr(replay, "take_up", taken)
+    patch.setattr(replay, "retry_reposted", taken)
 
 
 def silent_rules_stay_silent(patch: Patch) -> None:
@@ -294,14 +294,14 @@ def a_plan_closes_the_case(patch: Patch) -> None:
 
 def a_report_that_is_amended_leaves_no_trace(patch: Patch) -> None:
     """A webhook that comes again, as of an amended report, is counted nowhere."""
-    take_up = replay.take_up
+    take_up = replay.retry_reposted
 
     def taken(connection: Any, event_id: str) -> bool:
         mine = events.update().where(events.c.id == event_id)
         connection.execute(mine.values(duplicates=0))
         return take_up(connection, event_id)
 
-    patch.setattr(replay, "take_up", taken)
+    patch.setattr(replay, "retry_reposted", taken)
 
 
 FAULTS: Mapping[str, Fault] = {

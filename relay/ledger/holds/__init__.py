@@ -1,1 +1,1 @@
-"""What keeps messages from going: pauses, a stop by hand, the day's limit, stopped addresses."""
+"""Reasons for messages not to go out: pauses, the stop button, the daily limit, suppressions."""

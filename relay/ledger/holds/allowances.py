@@ -1,9 +1,9 @@
-"""How much of a channel's daily limit is used: a row that each claim adds to, so that none counts.
+"""Use of a channel's daily limit, in a row that each claim adds to, so that no claim has to count.
 
-The row may say too much, since what was rejected later cost nothing. So where it lets nothing more
-through, the day's attempts are counted: at once if a claim has added to it since they were counted
-last, or if some were still on their way then, else once a minute. That also finds what a worker of
-the release before has sent, which knows of no such row and counts the day itself.
+The row may say too much, because attempts that were rejected later cost nothing. So once it lets
+nothing more through, the day's attempts are counted: at once if a claim has added to it since the
+last count, or some were still under way then, otherwise once a minute. This also finds messages
+sent by a worker of the previous release, which has no such row and counts the day itself.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ COUNT_SECONDS = 60.0  # between two counts of a day whose limit is reached
 
 @dataclass(frozen=True)
 class Cap:
-    """A limit on cost: at most so many attempts of a channel since a moment.
+    """A limit on cost: at most `most` attempts of a channel since a moment.
 
-    `case` makes what staff are told when messages of an urgency wait for it.
+    `case` makes the case that staff get when messages of an urgency wait for it.
     """
 
     most: int
@@ -38,9 +38,9 @@ class Cap:
 
 
 def allowed(connection: Connection, channel: str, cap: Cap, urgencies: list[int]) -> list[bool]:
-    """Which messages of these urgencies may go now, one after the other, within a cap.
+    """Whether each message, given its urgency and place in line, may go now within a cap.
 
-    The channel's row is locked until the transaction's end: workers ask one after the other.
+    The channel's row stays locked until the transaction ends: workers take turns.
     """
     for is_exact in (False, True):
         day = DailyLimit(cap.most, used(connection, channel, cap.since, is_exact=is_exact))
@@ -51,8 +51,8 @@ def allowed(connection: Connection, channel: str, cap: Cap, urgencies: list[int]
 
 
 def used(connection: Connection, channel: str, since: datetime, *, is_exact: bool) -> int:
-    """How many attempts count against a channel's limit since a moment: at most so many, or, if
-    asked to be exact, as many as were counted within the last minute.
+    """The number of attempts that count against a channel's limit since a moment: an upper bound,
+    or with `is_exact` a count from the last minute.
     """
     given = {"by": channel, "recent": -fault_injection.hastened(COUNT_SECONDS)}
     row = connection.execute(_LOCKED, given).first()
@@ -73,7 +73,7 @@ def used(connection: Connection, channel: str, since: datetime, *, is_exact: boo
 
 
 def use(connection: Connection, channel: str, count: int) -> None:
-    """Add what a claim has taken to the channel's row, which it has locked."""
+    """Add a claim's messages to the channel's row, which it has locked."""
     connection.execute(_USING, {"by": channel, "more": count})
 
 
@@ -82,7 +82,7 @@ def spent(connection: Connection, channel: str, since: datetime) -> int:
     return int(connection.execute(_SPENT, {"by": channel, "since": since}).one().spent)
 
 
-# Statements are built once: that costs more than running them.
+# Each statement is built once: building costs more than running.
 
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
 _UNDER_WAY = sa.func.count(sa.case((attempts.c.outcome == "started", 1)))

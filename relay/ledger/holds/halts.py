@@ -1,7 +1,7 @@
-"""What people have stopped as a whole: all messages, a channel's, or a rule's.
+"""Stops that people have made: of all messages, a channel's, or a rule's.
 
-A send asks it as the last thing before the hand-over: see `attempts.begin`. What waits meanwhile
-says who has stopped it and why, and nobody claims it. The button itself is `stop_button`.
+A send checks them last before the hand-over: see `attempts.begin`. Messages that wait for the end
+of a stop say who made it and why, and no worker claims them. The button itself is `stop_button`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from relay.rules.statuses import WAITS_FOR_RESUME
 
 NAMES = sa.select(halts.c.what)
 ALL = "all"
-CHANNEL, RULE = "channel", "rule"  # begin what else is stopped: "rule kit-shipped"
+CHANNEL, RULE = "channel", "rule"  # begin the other names of stops: "rule kit-shipped"
 _table = notifications.c
 
 
 @dataclass(frozen=True)
 class Halt:
-    """A stop that stands: of what, by whom, why and since when."""
+    """A stop in force: of what, by whom, why and since when."""
 
     what: str
     actor: str
@@ -35,7 +35,7 @@ class Halt:
 
     @property
     def words(self) -> str:
-        """What is stopped, at the beginning of a sentence."""
+        """The stopped messages, in words that begin a sentence."""
         return in_words(self.what)
 
     @property
@@ -45,7 +45,7 @@ class Halt:
 
 
 def in_words(what: str) -> str:
-    """All messages; all texts; the messages of a rule."""
+    """A stop's name in words: all messages, all texts, or the messages of a rule."""
     kind, _, name = what.partition(" ")
     if kind == RULE:
         return f"Messages of the rule {name}"
@@ -55,19 +55,19 @@ def in_words(what: str) -> str:
 
 
 def standing(connection: Connection) -> list[Halt]:
-    """The stops that stand, the widest first."""
+    """The stops in force, the widest first."""
     return [Halt(*row) for row in connection.execute(halts.select().order_by(halts.c.what))]
 
 
-def over(connection: Connection, channel: str, rule: str) -> Halt | None:
-    """The widest stop that a rule's messages by a channel are under; None where they go out."""
+def stop_covering(connection: Connection, channel: str, rule: str) -> Halt | None:
+    """The widest stop of a rule's messages by a channel; None if they go out."""
     mine = halts.select().where(_is_over(sa.literal(channel), sa.literal(rule)))
     row = connection.execute(mine.order_by(halts.c.what)).first()
     return Halt(*row) if row else None
 
 
 def is_halted(message: Any = notifications) -> sa.ColumnElement[bool]:
-    """A condition: a message is stopped with all that is like it."""
+    """A condition: a message is covered by a stop."""
     return sa.exists().where(_is_over(message.c.channel, message.c.rule))
 
 
@@ -77,24 +77,24 @@ def _is_over(channel: sa.ColumnElement[str], rule: sa.ColumnElement[str]) -> sa.
 
 
 def is_of(what: str) -> sa.ColumnElement[bool]:
-    """A condition: a message is of what is stopped, by the name of that."""
+    """A condition: a message is covered by the stop of this name."""
     kind, _, name = what.partition(" ")
     return sa.true() if kind == ALL else _table[kind] == name
 
 
 GOES_ON = sa.or_(_table.waits_for.is_(None), _table.waits_for != WAITS_FOR_RESUME)
 WAITS = sa.and_(_table.waits_for == WAITS_FOR_RESUME, IS_WAITING)
-# What waits for another thing to be put right says so, and is stopped once that has come.
+# A message that waits for something else keeps that reason, and is stopped once that is resolved.
 _MAY_WAIT = sa.and_(IS_WAITING, sa.or_(_table.waits_for.is_(None), WAITS_FOR_THE_LAB))
 
 
 def waiting(halt: Halt) -> sa.Select[Any]:
-    """A query for the messages that are to wait for the end of a stop, and do not yet."""
+    """A query for the messages that should wait for the end of a stop, and do not yet."""
     return sa.select(_table.id).where(_MAY_WAIT, is_of(halt.what))
 
 
 def hold(connection: Connection, ids: Sequence[str], halt: Halt) -> None:
-    """Let those of these messages wait for the end of a stop that are of it."""
+    """Make those of these messages that a stop covers wait for its end."""
     held = notifications.update().where(_table.id.in_(ids), _MAY_WAIT, is_of(halt.what))
     connection.execute(
         held.values(status="scheduled", waits_for=WAITS_FOR_RESUME, reason=halt.said)

@@ -1,4 +1,4 @@
-"""Paused channels, and the lab: what needs them waits, and one at a time goes out as a probe."""
+"""Pauses of channels and of the lab: work that needs them waits, but for one probe at a time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from relay.ledger.worklist.cases import close_settled, open_case
 from relay.rules.model import Pause
 from relay.rules.statuses import AWAY, BUSY, DROPPED, REFUSED
 
-LAB = "lab"  # stands where a channel's name does
-# A message that is accepted shows that these are over; of the other only a receipt does.
+LAB = "lab"  # used in place of a channel's name
+# An accepted message shows that these causes are over; only a receipt shows it for DROPPED.
 AT_SENDING = (REFUSED, AWAY, BUSY)
-# Seconds until the first, second, … probe; the last one again and again.
+# Seconds until the first, second, … probe; the last delay repeats.
 PROBES = (30.0, 60.0, 120.0, 300.0)
 RESUMED = "A trial message went through, so sending has resumed."
 ANSWERS = "The lab has answered a trial request, so Relay has gone on."
 
 
 def table_of(channel: str) -> sa.Table:
-    """The table that has a channel's pause, or the lab's."""
+    """The table that holds a channel's pause, or the lab's."""
     return lab_pauses if channel == LAB else pauses
 
 
 def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> None:
-    """Pause a channel. One that is paused already goes on waiting if its own time is longer."""
+    """Pause a channel. If it is paused already, the longer of the two times counts."""
     wait = PROBES[0] if why.seconds is None else why.seconds
     table = table_of(channel)
     insert = INSERTS[connection.dialect.name](table).values(
@@ -43,13 +43,13 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
         until=now(fault_injection.hastened(wait)),
     )
     given, there = insert.excluded, table.c
-    # What a person has to put right is not forgotten for what passes by itself.
+    # A cause that a person has to put right is not replaced by one that passes by itself.
     weighs = sa.or_(given.cause.in_((REFUSED, DROPPED)), there.cause.in_((AWAY, BUSY)))
     kept = {
         "until": sa.case((given.until > there.until, given.until), else_=there.until),
         "cause": sa.case((weighs, given.cause), else_=there.cause),
         "reason": sa.case((weighs, given.reason), else_=there.reason),
-        # What was sent before the last one was dropped shows nothing.
+        # Messages sent before the last drop prove nothing.
         "since": sa.case((given.cause == DROPPED, given.since), else_=there.since),
     }
     connection.execute(insert.on_conflict_do_update(index_elements=[there.channel], set_=kept))
@@ -58,14 +58,14 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
 
 
 def resume(connection: Connection, channel: str, *causes: str) -> bool:
-    """End the pause of a channel, if it has one of these causes or none is named, and close its
-    case: its provider takes messages again. False where it was not paused so.
+    """End a channel's pause if it has one of these causes, or none is named, and close its case:
+    the provider accepts messages again. Return False if there was no such pause.
     """
     return _end(connection, channel, *([table_of(channel).c.cause.in_(causes)] if causes else []))
 
 
 def arrived(connection: Connection, channel: str, attempt_ids: Sequence[str]) -> None:
-    """End the pause of a channel whose messages were dropped, if one of these was sent since."""
+    """End a channel's pause for dropped messages, if one of these attempts began after that."""
     sent_at = sa.select(sa.func.max(attempts.c.started_at)).where(attempts.c.id.in_(attempt_ids))
     is_since = pauses.c.since < sent_at.scalar_subquery()
     _end(connection, channel, pauses.c.cause == DROPPED, is_since)
@@ -81,14 +81,14 @@ def _end(connection: Connection, channel: str, *which: sa.ColumnElement[bool]) -
 
 
 def resume_all(connection: Connection) -> None:
-    """End every pause, to find out anew whether each provider takes messages."""
+    """End every pause, to find out anew whether each provider accepts messages."""
     for row in paused(connection):
         resume(connection, row["channel"])
 
 
 def turn(connection: Connection, channel: str) -> int | None:
-    """How many messages a channel may send now, or events ask the lab: None for no limit, 0 while
-    it is paused, 1 for a probe.
+    """How many messages a channel may send now, or how many events may ask the lab: None for no
+    limit, 0 during a pause, 1 for a probe.
     """
     table = table_of(channel)
     found = connection.execute(_asking(table), {"by": channel}).first()
@@ -99,7 +99,7 @@ def turn(connection: Connection, channel: str) -> int | None:
     if found.cause == BUSY:
         resume(connection, channel)
         return None
-    # Others wait while this probe is out, and longer from probe to probe.
+    # The others wait while this probe is out, longer after each probe.
     wait = PROBES[min(found.probes + 1, len(PROBES) - 1)]
     taken = connection.execute(
         table.update()
@@ -110,8 +110,8 @@ def turn(connection: Connection, channel: str) -> int | None:
 
 
 def give_back(connection: Connection, channel: str) -> None:
-    """Let another message be the probe at once, since this one was not handed over: it was not
-    wanted any more, or not yet, and tells nothing of the provider.
+    """Let another message be the probe at once, because this one was not handed over: it was no
+    longer wanted, or not yet, and so proves nothing about the provider.
     """
     connection.execute(
         pauses.update()
@@ -128,13 +128,13 @@ def _asking(table: sa.Table) -> sa.Select[Any]:
 
 
 def paused(connection: Connection) -> list[Mapping[str, Any]]:
-    """The channels that are paused, with cause and since when; the lab first, if it is."""
+    """The pauses of channels, with their cause and start; the lab's first, if there is one."""
     both = sa.union_all(lab_pauses.select(), pauses.select())
     return [dict(row) for row in connection.execute(both).mappings()]
 
 
 def of_lab(connection: Connection) -> Mapping[str, Any] | None:
-    """The lab's pause, with whether it is time for a probe (`is_due`); None while it answers."""
+    """The lab's pause, with whether a probe is due (`is_due`); None while the lab answers."""
     row = connection.execute(_OF_LAB).mappings().first()
     return dict(row) if row else None
 

@@ -1,7 +1,7 @@
-"""The stop button: people stop all messages, a channel's or a rule's, and let them go on.
+"""The stop button: people stop all messages, a channel's or a rule's, and resume them.
 
-From the commit of a stop nothing of it is handed over. What waits is then held, some rows at a
-time; the sweep does what is left, and what another worker has put back meanwhile.
+Once a stop is committed, no message that it covers is handed over. Waiting ones are then held, a
+few rows at a time; the sweep holds the rest, and any that another worker puts back meanwhile.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from relay.ledger.schema import INSERTS, IS_WAITING, attempts, halts, notificati
 from relay.rules.model import Ending
 from relay.rules.statuses import WAITING
 
-HOUR = timedelta(hours=1)  # a rule's latest messages are those of the last
+HOUR = timedelta(hours=1)  # how far back a rule's latest messages go
 _table = notifications.c
 
 
 def stop(db: Database, what: str, by: str, reason: str) -> bool:
-    """Stop all that has a name such as "channel sms"; False where that is stopped already. It owns
-    its transactions: the stop holds from the first, and what waits is held in others.
+    """Make the stop with a name such as "channel sms"; return False if it is in force already. It
+    owns its transactions: the first commits the stop, and others hold the messages that wait.
     """
 
     def put_down(connection: Connection) -> bool:
@@ -40,14 +40,14 @@ def stop(db: Database, what: str, by: str, reason: str) -> bool:
         return new is not None
 
     is_new = db.transact(put_down)
-    settle(db)
+    apply_stops(db)
     return is_new
 
 
 def resume(db: Database, what: str, by: str, *, drop: bool = False) -> int | None:
-    """End a stop, and let what has waited for that go on, or `drop` it; how many were dropped. None
-    where no such stop stands. What another stop holds too is left to that. It owns its
-    transactions, of some rows each.
+    """End a stop, and resume the messages that waited for this, or `drop` them; return how many
+    were dropped, or None if no such stop is in force. Messages that another stop also covers stay
+    held. It owns its transactions, a few rows each.
     """
     with db.read() as connection:
         found = {halt.what: halt for halt in standing(connection)}
@@ -62,13 +62,13 @@ def resume(db: Database, what: str, by: str, *, drop: bool = False) -> int | Non
         ended = connection.execute(halts.delete().where(halts.c.what == what)).rowcount
         keep(connection, act if ended else None)
     db.in_turns(sa.select(_table.id).where(WAITS, is_of(what)), _go_on)
-    settle(db)
+    apply_stops(db)
     return dropped
 
 
-def settle(db: Database) -> None:
-    """Hold what is stopped, and let go what is not any more. It owns its transactions, of some rows
-    each.
+def apply_stops(db: Database) -> None:
+    """Hold messages that are stopped, and resume those that no longer are. It owns its
+    transactions, a few rows each.
     """
     with db.read() as connection:
         found = standing(connection)
@@ -84,8 +84,8 @@ def _go_on(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def cancel_latest(db: Database, rule: str, by: str, reason: str) -> int:
-    """Cancel a rule's messages of the last hour that have not left; how many that was. It owns its
-    transactions, of some rows each.
+    """Cancel a rule's messages of the last hour that have not left; return how many there were. It
+    owns its transactions, a few rows each.
     """
     why = f"Cancelled by {by}, with all messages of the rule's last hour: {reason}"
     done = _cancel_all(db, by, why, is_of(f"{RULE} {rule}"), _table.created_at > ago(HOUR))
@@ -95,7 +95,7 @@ def cancel_latest(db: Database, rule: str, by: str, reason: str) -> int:
 
 
 def _cancel_all(db: Database, by: str, reason: str, *which: sa.ColumnElement[bool]) -> int:
-    """Cancel what has not left, for good, as a person's decision; how many that was."""
+    """Cancel for good, as a person's decision, messages that have not left; return how many."""
     done: set[str] = set()
     for unsent in (IS_WAITING, sa.and_(_table.status == "sending", ~_has_begun())):
         db.in_turns(
@@ -112,7 +112,7 @@ def _has_begun() -> sa.ColumnElement[bool]:
 
 
 def _cancel(connection: Connection, ids: Sequence[str], by: str, reason: str) -> Sequence[str]:
-    """Cancel messages that are locked; the ids of those that had not left by then."""
+    """Cancel locked messages; return the ids of those that had not left."""
     claimed = sa.select(attempts.c.notification_id, attempts.c.id).where(
         attempts.c.notification_id.in_(ids),
         attempts.c.outcome == "started",

@@ -20,11 +20,11 @@ STOP, STAFF, WRONG_NUMBER = stops.STOP, stops.STAFF, stops.WRONG_NUMBER
 
 
 def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
-    """Whether messages to an address are stopped on a channel, in whatever letters it is written.
+    """A condition: messages to an address, in capitals or not, are stopped on a channel.
 
-    A provider's finding (a bounce) holds for the channel that it was made on. A person's own word,
-    and a stop by staff, are about the address: they hold for every channel that writes to it, also
-    for one that was added since.
+    A provider's finding (a bounce) holds for the channel on which it was made. A person's opt-out
+    and a stop by staff are about the address: they hold for every channel that writes to it, even
+    one that was added later.
     """
     return sa.exists().where(*_stopping(channel, address))
 
@@ -32,13 +32,13 @@ def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
 def stopped_by(
     channel: sa.ColumnElement[str], address: sa.ColumnElement[str]
 ) -> sa.ScalarSelect[str]:
-    """Who or what has stopped messages to an address on a channel; null where they go out."""
+    """SQL for who or what has stopped messages to an address on a channel; null if they go out."""
     source = sa.select(suppressions.c.source).where(*_stopping(channel, address))
     return source.order_by(suppressions.c.created_at).limit(1).scalar_subquery()
 
 
 def source_of(connection: Connection, channel: str, address: str) -> str:
-    """Who or what has stopped messages to an address on a channel; empty where they go out."""
+    """Who or what has stopped messages to an address on a channel; empty if they go out."""
     query = sa.select(stopped_by(sa.literal(channel), sa.literal(address)))
     return str(connection.execute(query).scalar() or "")
 
@@ -56,7 +56,7 @@ def _stopping(
 
 
 def is_same(address: Any) -> sa.ColumnElement[bool]:
-    """Whether a row is of this address: the lab may write it in other letters than the person."""
+    """A condition: a row is of this address, in capitals or not: the lab may write it in either."""
     return small(suppressions.c.address) == small(address)
 
 
@@ -70,15 +70,15 @@ def suppress(
 ) -> bool:
     """Suppress an address, on this channel and on others that write to the same address.
 
-    False when it was suppressed already: its source stays. `act` and `note` are for staff's own:
-    they go into the audit trail.
+    Return False if it was suppressed already: its source stays. `act` and `note` are for stops by
+    staff: they go into the audit trail.
     """
     return _suppress(connection, sharing(channel), address, source, act, note)
 
 
 def suppress_channel(connection: Connection, channel: str, address: str, source: str) -> bool:
-    """Suppress an address on this channel alone, since its provider refuses it. False when it was
-    suppressed already: its source stays.
+    """Suppress an address on this channel alone, because its provider refuses it. Return False if
+    it was suppressed already: its source stays.
     """
     return _suppress(connection, (channel,), address, source)
 
@@ -118,10 +118,10 @@ def _suppress(
 
 
 def opt_out(connection: Connection, channel: str, address: str, text_id: str) -> bool:
-    """Keep a person's own STOP; False where it changed nothing.
+    """Record a person's own STOP; return False if it changed nothing.
 
-    A text that comes again (the same `text_id`) stops nobody who has said START since; one without
-    an id may be a new one.
+    A repeated text (the same `text_id`) does not stop anybody who has said START since; a text
+    without an id may be a new one.
     """
     if text_id and not _is_first(connection, STOP, channel, text_id):
         return False
@@ -129,19 +129,19 @@ def opt_out(connection: Connection, channel: str, address: str, text_id: str) ->
 
 
 def opt_in(connection: Connection, channel: str, address: str, text_id: str) -> bool:
-    """Lift a person's own STOP; False where there was none. A repeated text lifts no later STOP."""
+    """Lift a person's own STOP; False if there was none. A repeated text lifts no later STOP."""
     if not _is_first(connection, "START", channel, text_id):
         return False
     return bool(_lift(connection, channel, address, STOP))
 
 
 def fingerprint(text_id: str) -> str:
-    """The id of a text here, by its provider's."""
+    """Our id of a text, made from its provider's."""
     return f"txt_{hashlib.sha256(text_id.encode()).hexdigest()[:36]}"
 
 
 def _is_first(connection: Connection, word: str, channel: str, text_id: str) -> bool:
-    """Whether a text has not been here before: each is kept, by a fingerprint of its id."""
+    """Whether a text is new; record it, by a fingerprint of its id."""
     id_ = fingerprint(text_id)
     insert = INSERTS[connection.dialect.name](inbound_texts).values(
         id=id_, channel=channel, word=word, received_at=now()
@@ -153,8 +153,8 @@ def _is_first(connection: Connection, word: str, channel: str, text_id: str) -> 
 
 
 def _is_first_before(connection: Connection, id_: str, word: str, channel: str) -> bool:
-    """Whether the release before has not seen this text: it looks for a mark in the audit trail. To
-    be removed a release later.
+    """Whether a text is new to the previous release, which looks for a mark in the audit trail. To
+    be removed in the next release.
     """
     mark = INSERTS[connection.dialect.name](audit).values(
         id=id_, at=now(), actor="a person", action=word, target=channel
@@ -173,7 +173,7 @@ def unsuppress(
     act: Act | None = None,
 ) -> str:
     """Lift the suppression of an address, if its source begins with `source` and it was made
-    `before` then; that source, or empty.
+    `before` that time; return its source, or "".
     """
     if was := _lift(connection, channel, address, source, before):
         keep(connection, act)
@@ -200,6 +200,6 @@ def suppressed(connection: Connection, address: str) -> list[Mapping[str, Any]]:
 
 
 def latest(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """The suppressions that were made last, the newest first."""
+    """The latest suppressions, the newest first."""
     query = sa.select(suppressions).order_by(suppressions.c.created_at.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]

@@ -1,4 +1,4 @@
-"""Messages that wait for something to be put right, not for a time: nobody claims them meanwhile.
+"""Messages that wait for something to be put right, not for a time; no worker claims them.
 
 A rule that is gone from config.toml or writes to somebody else, a provider's account that is
 missing, an order that the lab has not linked yet, the lab while it does not answer, a person who is
@@ -39,11 +39,11 @@ _table = notifications.c
 _WAIT_NO_MORE = "Its messages are no longer waiting."
 
 
-def keep(
+def make_wait(
     connection: Connection, notification_id: str, what: str, case_id: str | None = None
 ) -> None:
-    """Let a message wait for `what`: a rule, an account, an order, the lab or, of the case
-    `case_id`, a person.
+    """Make a message wait for `what`: a rule, an account, an order, the lab or a person, who has to
+    close the case `case_id`.
     """
     mine = sa.and_(_table.id == notification_id, IS_WAITING)
     held = {"case_id": case_id} if case_id else {}
@@ -51,8 +51,8 @@ def keep(
 
 
 def planned(connection: Connection) -> Sequence[sa.Row[Any]]:
-    """What is planned for later, by `rule` and `role`: how `many` messages, and an event of them.
-    It reads all of it.
+    """Messages planned for later, by `rule` and `role`: how `many`, and the `event_id` of one. It
+    reads all of them.
     """
     query = sa.select(
         *(_table.rule, _table.role),
@@ -63,8 +63,8 @@ def planned(connection: Connection) -> Sequence[sa.Row[Any]]:
 
 
 def keep_planned(db: Database, rule: str, role: str, reason: str) -> None:
-    """Let what is planned for later by a rule to a role wait for that rule. It owns its
-    transactions, of some rows each.
+    """Make messages that a rule has planned for later to a role wait for that rule. It owns its
+    transactions, a few rows each.
     """
     mine = sa.select(_table.id).where(_PLANNED, _table.rule == rule, _table.role == role)
     waits = notifications.update().values(
@@ -73,7 +73,7 @@ def keep_planned(db: Database, rule: str, role: str, reason: str) -> None:
     db.in_turns(mine, lambda connection, ids: connection.execute(waits.where(_table.id.in_(ids))))
 
 
-# What a person has to release waits for that person first.
+# A message that a person has to release waits for that person first.
 _IS_HELD = sa.exists().where(cases.c.notification_id == _table.id, cases.c.closed_at.is_(None))
 _PLANNED = sa.and_(
     *(IS_WAITING, _table.due_at > now()),
@@ -83,9 +83,9 @@ _PLANNED = sa.and_(
 
 
 def resume_rules(db: Database, rules: Collection[tuple[str, str]]) -> int:
-    """Let messages go on whose rule is there again, by (name, recipient); how many they were.
+    """Resume messages whose rule, by (name, recipient), exists again; return how many there were.
 
-    The cases of the others say how many wait. It owns its transactions, of some rows each.
+    The cases of other rules then say how many wait. It owns its transactions, a few rows each.
     """
     waiting = sa.select(_table.rule, _table.role, sa.func.count().label("many"))
     waiting = waiting.where(_waits(WAITS_FOR_RULE)).group_by(_table.rule, _table.role)
@@ -104,7 +104,7 @@ def resume_rules(db: Database, rules: Collection[tuple[str, str]]) -> int:
 
 
 def cancel(connection: Connection, rule: str, reason: str) -> int:
-    """Cancel what waits for a rule, since a person has closed its case; how many that was."""
+    """Cancel messages that wait for a rule whose case a person has closed; return how many."""
     waits = sa.and_(_waits(WAITS_FOR_RULE), _table.rule == rule)
     return connection.execute(
         notifications.update()
@@ -114,9 +114,9 @@ def cancel(connection: Connection, rule: str, reason: str) -> int:
 
 
 def resume_channels(db: Database, channels: Collection[str]) -> int:
-    """Let messages go on whose provider has an account now, by channel; how many they were.
+    """Resume messages on channels whose provider now has an account; return how many there were.
 
-    The cases of the others say how many wait. It owns its transactions, of some rows each.
+    The cases of other channels then say how many wait. It owns its transactions, a few rows each.
     """
     resumed = _resume(db, WAITS_FOR_ACCOUNT, _table.channel.in_(channels))
     waiting = sa.select(_table.channel, sa.func.count().label("many"))
@@ -128,8 +128,8 @@ def resume_channels(db: Database, channels: Collection[str]) -> int:
 
 
 def resume_orders(db: Database) -> int:
-    """Let messages ask the lab whose kit's order is known now, or whose hour to learn it is over.
-    It owns its transactions, of some rows each.
+    """Let messages ask the lab once their kit's order is known, or their hour to learn it is over.
+    It owns its transactions, a few rows each.
     """
     linked = sa.exists().where(
         journeys.c.order_subject.is_not(None),
@@ -141,16 +141,16 @@ def resume_orders(db: Database) -> int:
 
 
 def resume_held(db: Database) -> int:
-    """Let messages go on whose case is closed by now; how many they were. It owns its transactions,
-    of some rows each.
+    """Resume messages whose case is closed; return how many there were. It owns its transactions, a
+    few rows each.
     """
     is_open = sa.exists().where(cases.c.id == _table.case_id, cases.c.closed_at.is_(None))
     return _resume(db, WAITS_FOR_PERSON, ~is_open)
 
 
 def lab_answers(db: Database) -> None:
-    """Let the events go on that wait for the lab: they are due now, and the urgent come first. It
-    owns its transactions, of some rows each.
+    """Resume the events that wait for the lab: they are due now, urgent ones first. It owns its
+    transactions, a few rows each.
     """
     waiting = sa.and_(events.c.status == RECEIVED, events.c.waits_for == WAITS_FOR_LAB)
     let_go = events.update().values(waits_for=None, next_at=now())
@@ -171,7 +171,7 @@ def _resume(
     next_waits_for: str | None = None,
 ) -> int:
     def let_go(connection: Connection, ids: Sequence[str]) -> None:
-        # A message that waits for its order is due when its hour is up.
+        # A message that waits for its order is due once its hour is over.
         due_at = sa.case((_table.due_at > now(), _table.due_at), else_=now())
         when = due_at if what == WAITS_FOR_RULE else now()
         go_on = notifications.update().values(waits_for=next_waits_for, due_at=when, reason="")

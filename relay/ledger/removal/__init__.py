@@ -1,4 +1,4 @@
-"""Data that is removed: blanked past its retention period (`retention`), or erased for a person.
+"""Removal of data: blanked after its retention period (`retention`), or erased for a person.
 
-`erasures` has the people to erase, `personal_data` finds and blanks what the ledger has of them.
+`erasures` holds the requests; `personal_data` finds and blanks what the ledger has of a person.
 """

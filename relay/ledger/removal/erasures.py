@@ -1,4 +1,4 @@
-"""Requests to erase a person: who it is, how far the work is, what came of it."""
+"""Requests to erase a person: who it is, how far the work is, and its outcome."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from relay.ledger.worklist.cases import open_for_all
 from relay.rules.model import Case
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
-KIND = "erasure"  # of the case about one that is not whole
+KIND = "erasure"  # the kind of the case about an incomplete one
 LEASE_SECONDS = 60.0
 _NOBODY: Mapping[str, Any] = {"address": "", "target": "", "note": "", "known": None}
 
 
 class Lapsed(Exception):
-    """The worker's lease of an erasure has ended: another goes on with it, or has done it."""
+    """The worker's lease of an erasure has ended: another worker continues it, or has done it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ _CARRIED = tuple(erasures.c[name] for name in Asked.__dataclass_fields__)
 
 
 class Asking(NamedTuple):
-    """An erasure that was asked for, and whether its address was suppressed with it."""
+    """A request for an erasure, and whether its address was suppressed with it."""
 
     id: str
     stopped: bool
@@ -66,7 +66,7 @@ def ask(
     made twice. With `stop` the address is suppressed too. `known` has what an id or a name led to.
 
     `target` is what the audit trail calls the address, which the note must not name. It owns its
-    transactions: where an erasure that was in the way has just ended, it tries in another one.
+    transactions: if an erasure that was in the way has just ended, it tries again in another.
     """
     values: dict[str, Any] = {"channel": channel, "address": address, "target": target}
     values |= {"id": new_id("era"), "actor": actor, "note": note, "state": WAITING, "known": known}
@@ -75,7 +75,7 @@ def ask(
     open_ = sa.select(erasures.c.id).where(erasures.c.address == address)
     stopping = Act(actor, "suppress", target)
     stopped = False
-    while True:  # once more where the one that was in the way has just been done
+    while True:  # again, if the one that was in the way has just been done
         with db.write() as connection:
             if stop:
                 stopped |= suppress(connection, channel, address, STAFF, stopping, note)
@@ -86,7 +86,7 @@ def ask(
 
 
 def lease(db: Database, limit: int) -> list[Asked]:
-    """Lease up to `limit` erasures that are due; nobody else gets them for a while.
+    """Lease up to `limit` due erasures: no other worker gets them for a while.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -102,7 +102,7 @@ def _leasing() -> Any:
 
 
 def take(db: Database, id_: str) -> Asked | None:
-    """Lease the erasure of this id, even if another worker has it; None when it is done.
+    """Lease the erasure with this id, even if another worker has it; return None if it is done.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -118,7 +118,7 @@ def _leased(these: sa.Update) -> Any:
 
 
 def note(connection: Connection, asked: Asked, **values: Any) -> None:
-    """Keep how far an erasure is, which renews its lease. Raises Lapsed."""
+    """Keep the progress of an erasure, and renew its lease. Raises Lapsed."""
     table = erasures.c
     mine = erasures.update().where(
         table.id == asked.id, table.tries == asked.tries, table.address != ""
@@ -131,9 +131,9 @@ def finish(
     connection: Connection, asked: Asked, outcome: Mapping[str, Any], said: str, case: Case | None
 ) -> None:
     """End an erasure: keep its outcome, there and in the audit trail, and nothing of the person.
-    `case` is about what is left, for a person to see to.
+    `case` is about what is left for a person to do.
 
-    The first to come does it: a worker whose lease has lapsed has searched everything all the same.
+    The first worker to finish ends it, even if its lease has lapsed: it has searched everything.
     """
     table = erasures.c
     open_ = erasures.update().where(table.id == asked.id, table.address != "")
@@ -145,13 +145,13 @@ def finish(
 
 
 def find(connection: Connection, id_: str) -> Mapping[str, Any] | None:
-    """An erasure by its id, without whom it is about; None where there is none."""
+    """An erasure by its id, without the person's data; None if there is none."""
     row = connection.execute(_anonymous().where(erasures.c.id == id_)).mappings().first()
     return dict(row) if row else None
 
 
 def latest(connection: Connection, limit: int = 10) -> list[Mapping[str, Any]]:
-    """The erasures that were asked for last, the newest first."""
+    """The latest requests for erasures, the newest first, without the people's data."""
     query = _anonymous().order_by(erasures.c.id.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -1,7 +1,7 @@
-"""One person's erasure: every row in which they may stand, and what has to change in it.
+"""One person's erasure: every row that may mention them, and what has to change in it.
 
-The search before an erasure is also its proof afterwards: a row that still had something of theirs
-would have to change. Tables are read a few thousand rows at a time: no statement takes long.
+The search before an erasure also proves it afterwards: a row that still held anything of theirs
+would have to change. Tables are read a few thousand rows at a time, so no statement takes long.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from relay.rules.statuses import WAITING
 AT_ONCE = 5000
 Row = Mapping[str, Any]
 Progress = Callable[[str, int], None]  # gets a table, and how many rows of it were read
-# Ids and fingerprints that Relay and the providers make.
+# Ids and fingerprints made by Relay and the providers.
 _NOT_WORDS = {
     "id",
     "identity",
@@ -57,7 +57,7 @@ _NOT_WORDS = {
     "case_id",
     "about",
 }
-_MARKS = " -().+/"  # what people put between a phone number's digits
+_MARKS = " -().+/"  # characters that people put between a phone number's digits
 
 
 def text_columns(table: sa.Table) -> list[sa.Column[Any]]:
@@ -69,9 +69,9 @@ def text_columns(table: sa.Table) -> list[sa.Column[Any]]:
 def suspects(
     db: Database, table: sa.Table, hints: Iterable[str], progress: Progress
 ) -> Iterator[Sequence[Row]]:
-    """Yield the rows that contain one of the hints, some at a time; of a table with bytes all rows.
+    """Yield the rows that contain a hint, a batch at a time; for a table with bytes, all rows.
 
-    It owns its reads, one for each turn: the caller writes between two turns.
+    It owns its reads, one for each batch: the caller writes between two batches.
     """
     whole = any(isinstance(column.type, sa.LargeBinary) for column in table.c)
     wanted = tuple(hints)
@@ -93,7 +93,7 @@ def suspects(
 def bound(
     connection: Connection, table: sa.Table, after: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
-    """The key at which a turn of the search ends; None at the end of the table."""
+    """The key at which a batch of the search ends; None at the end of the table."""
     keys = tuple(table.primary_key)
     query = sa.select(*keys).where(*_range(table, after, None)).order_by(*keys)
     row = connection.execute(query.offset(AT_ONCE - 1).limit(1)).first()
@@ -116,10 +116,10 @@ def _found(
     after: tuple[Any, ...] | None,
     until: tuple[Any, ...] | None,
 ) -> sa.Select[Any]:
-    """The rows of a turn that have one of the hints anywhere.
+    """A query for the rows of a batch that have a hint anywhere.
 
-    All words of a row are put into one text, in small letters, and of that once more without what
-    stands between digits. OFFSET keeps PostgreSQL from making that text anew for each hint.
+    All words of a row are joined into one lower-case text, and a second text leaves out the marks
+    between digits. OFFSET keeps PostgreSQL from building the text anew for each hint.
     """
     words: list[Any] = [
         sa.func.coalesce(sa.cast(column, sa.Text), "") for column in text_columns(table)
@@ -139,12 +139,12 @@ REASON = "The person's data was erased."
 MAYBE = f"{REASON} This was already on its way, and may have arrived."
 _ON_ITS_WAY = ("sending", "unknown")
 _WORD = "Erased."
-# The one thing that stays: by it alone the person goes on getting nothing.
+# The one thing that stays, because only this keeps the person from getting messages again.
 _STAYS = {("suppressions", "address")}
 _IDS = ("subject", "order_subject", "original_subject")
-# Messages by their events' facts, so events come last. What was asked for knows whom it is about
-# until it is done, and then blanks that itself: this erasure's row as well as another's. An edition
-# is the clinic's own words: it may have its phone number, which is nobody's.
+# Messages are judged by their events' facts, so events come last. Requests for erasures keep the
+# person until they are done, and then blank that themselves, this one like any other. An edition
+# is the clinic's own words: its phone number there is not a person's.
 TABLES = tuple(
     sorted(
         (
@@ -159,7 +159,7 @@ TABLES = tuple(
 
 @dataclass(frozen=True)
 class Change:
-    """A row with something of the person's, and its new `values`; without any it is deleted."""
+    """A row with something of the person's, and its new `values`; with None it is deleted."""
 
     table: sa.Table
     row: Row
@@ -168,22 +168,22 @@ class Change:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it is a message of theirs that waits, and will not go out."""
+        """Whether it is a waiting message to them, which will not go out."""
         return self.is_theirs and self.row["status"] in WAITING
 
 
 @dataclass
 class Handed:
-    """The messages of the person that providers may have: texts by ids, emails by addresses."""
+    """The person's messages that providers may have: texts by ids, emails by addresses."""
 
     texts: set[str] = field(default_factory=set)
     emails: set[str] = field(default_factory=set)
 
 
 def learn(db: Database, person: Person, progress: Progress) -> Person:
-    """The person with the names and other addresses that the ledger has of them.
+    """Return the person with all names and other addresses that the ledger has of them.
 
-    It owns its reads, one for each turn of its search: see `suspects`.
+    It owns its reads, one for each batch of its search: see `suspects`.
     """
     while True:
         known = person
@@ -214,9 +214,9 @@ def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Pe
 
 
 def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[Change]]:
-    """Yield every change that it takes to leave nothing of the person, some rows at a time.
+    """Yield every change needed to leave nothing of the person, a batch of rows at a time.
 
-    It owns its reads, one for each turn: the caller makes the changes between two turns.
+    It owns its reads, one for each batch: the caller makes the changes between two batches.
     """
     tokens: dict[str, str] = {}
     person = replace(person, alone=frozenset(_surnames_alone(db, person)))
@@ -229,10 +229,10 @@ def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[C
 
 
 def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> None:
-    """Make changes. Adds to `handed` what providers have of those messages; the caller keeps it in
-    the same transaction.
+    """Make changes, and add to `handed` those of the messages that providers have; the caller keeps
+    it in the same transaction.
     """
-    open_to_change(connection)  # the trail may have a note with the person's name
+    open_to_change(connection)  # a note in the audit trail may have the person's name
     theirs = [change.row for change in made if change.is_theirs]
     # Before their attempts, as everywhere: see relay.ledger.attempts.
     messages = [change.row["id"] for change in made if change.table is notifications]
@@ -244,21 +244,21 @@ def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> Non
     handed.emails |= {row["address"] for row in theirs if row["id"] in emailed}
     for change in made:
         keys = {column.name: change.row[column.name] for column in change.table.primary_key}
-        if change.table is history_table:  # it is searched anew, row by row, in the next round
+        if change.table is history_table:  # its rows are then searched in the next round
             history.put_back(connection, [change.row["id"]])
         elif change.values is None:
             connection.execute(change.table.delete().filter_by(**keys))
         else:
             statement = change.table.update().filter_by(**keys)
             connection.execute(statement.values(**change.values))
-        if change.table is inbound_texts and change.row["case_id"]:  # nobody can read it any more
+        if change.table is inbound_texts and change.row["case_id"]:  # its text is gone
             close_case(connection, change.row["case_id"], RELAY, REASON)
             handed.texts |= {change.row["provider_id"]} - {None}
     close_cases_of(connection, ids, REASON)
 
 
 def _emailed(connection: Connection, ids: list[str]) -> set[str]:
-    """Those messages that a provider has, or may have, which deletes what an address has got."""
+    """Those of the messages that may be with a provider that deletes by address."""
     table = attempts.c
     emails = (table.notification_id.in_(ids), table.channel.in_(DELETED_BY_ADDRESS))
     query = sa.select(table.notification_id).where(*emails, retention.IS_GIVEN)
@@ -266,7 +266,7 @@ def _emailed(connection: Connection, ids: list[str]) -> set[str]:
 
 
 def _surnames_alone(db: Database, person: Person) -> Iterator[str]:
-    """Their surnames, folded, that nobody else has of whom the ledger knows the name."""
+    """Yield those of their surnames, folded, that nobody else in the ledger has."""
     own = [fold(f"{last} {first}") for first, last in person.names]
     for surname in {fold(last) for _, last in person.names} - {""}:
         others = events.c.person.startswith(f"{surname} ", autoescape=True)
@@ -307,7 +307,7 @@ def _change(
 
 
 def _words(person: Person, table: sa.Table, row: Row, tokens: dict[str, str]) -> dict[str, Any]:
-    """What stands instead of each text that names the person. One id is replaced by one other."""
+    """The new value for each column that names the person. An id always gets the same new one."""
     instead: dict[str, Any] = {}
     for column in text_columns(table):
         value, name = row[column.name], column.name
@@ -326,9 +326,9 @@ def _words(person: Person, table: sa.Table, row: Row, tokens: dict[str, str]) ->
     return instead
 
 
-# What staff write of people, as people speak of people: "rang Mrs Smith".
+# Words of staff about people, in everyday form: "rang Mrs Smith".
 _NOTES = ("note", "detail")
-# Columns that are judged by whose they are, not by their words.
+# Columns that are judged by their owner, not by their words.
 _BY_THEMSELVES = {("notifications", "address"), ("events", "facts"), ("events", "person")}
 
 
@@ -339,7 +339,7 @@ def _text(value: Any) -> str:
 
 
 def recipient(row: Row, facts_by_event: Mapping[str, Facts]) -> Row | None:
-    """The lab's record of whom a message is for; empty where it is not known, None for staff."""
+    """The lab's record of the person a message is for; empty if unknown, None for staff."""
     if row["role"] not in PERSONS:
         return None
     return getattr(facts_by_event.get(row["event_id"], Facts()), row["role"]) or {}
@@ -348,9 +348,9 @@ def recipient(row: Row, facts_by_event: Mapping[str, Facts]) -> Row | None:
 def message(
     person: Person, row: Row, facts_by_event: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
-    """The change to a message; None where it has nothing of the person's. A message to them is
-    blanked, and stopped where it has not gone out. One to others loses its words where they name
-    the person.
+    """The change to a message; None if it has nothing of the person's. A message to them is
+    blanked, and stopped if it has not gone out. One to others loses its words if they name the
+    person.
     """
     values = _words(person, notifications, row, tokens)
     theirs = person.goes_by(row["address"], recipient(row, facts_by_event))
@@ -376,7 +376,7 @@ def message(
 
 
 def event(person: Person, row: Row) -> dict[str, Any]:
-    """The new values of an event without what is theirs. The documented ids of its `data` stay."""
+    """The new values of an event, without the person's data. The documented ids of `data` stay."""
     values: dict[str, Any] = {}
     facts = Facts.from_json(row["facts"])
     kept = person.redacted(facts)

@@ -1,4 +1,4 @@
-"""Retention: what is old loses its details, here and at the providers that still have the text."""
+"""Retention: old rows lose their details, here and at providers that still have the text."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from relay.ledger.worklist.cases import RELAY
 from relay.rules.channels import DELETED_BY_ID
 from relay.rules.statuses import WAITING
 
-AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
+AGAIN_SECONDS = 3600.0  # after which a provider is asked again to delete a text
 _table = attempts.c
 # An attempt that a provider has, or may have.
 IS_GIVEN = sa.and_(_table.outcome != "rejected", ~is_kept_attempt())
-# SendGrid has no such request for one email: it keeps them for days, and then nothing.
+# SendGrid cannot delete a single email: it keeps emails for days, and no longer.
 _MAY_BE_THERE = sa.and_(_table.channel.in_(DELETED_BY_ID), IS_GIVEN)
 
 
@@ -60,8 +60,8 @@ class KeptText:
 def mark_for_deletion(
     connection: Connection, messages: Sequence[str], after: float = 0.0
 ) -> list[str]:
-    """Have the provider's copies of messages deleted, in `after` seconds; the provider's ids of
-    them. Their attempts are no longer looked for.
+    """Schedule the deletion of messages' copies at the provider, in `after` seconds; return the
+    provider's ids of them. Their attempts are no longer searched for.
     """
     mine = _table.notification_id.in_(messages)
     connection.execute(attempts.update().where(mine).values(look_at=None))
@@ -70,18 +70,18 @@ def mark_for_deletion(
         .where(mine, _MAY_BE_THERE)
         .values(erase_at=now(fault_injection.hastened(after)))
     )
-    # Of one that is in flight the id comes later, and then it is deleted.
+    # A message in flight gets its id later, and is deleted then.
     known = connection.execute(there.returning(_table.provider_id)).scalars()
     return [str(id_) for id_ in known if id_]
 
 
 def asked_again() -> now:
-    """When a provider is asked again to delete a text that it has not deleted."""
+    """SQL for the time to ask a provider again to delete a text."""
     return now(fault_injection.hastened(AGAIN_SECONDS))
 
 
 def lease_texts(db: Database, channels: Sequence[str], limit: int) -> list[KeptText]:
-    """Lease up to `limit` texts that are to be deleted at these channels' providers.
+    """Lease up to `limit` texts that these channels' providers should delete.
 
     They are due again in an hour unless they are `mark_deleted`. It owns its transaction: a lease
     holds once it is committed.
@@ -127,13 +127,13 @@ _ON_ITS_WAY = (*WAITING, "sending")
 
 
 def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
-    """Blank contact details, words and payloads older than `retention`; how many rows it was.
+    """Blank contact details, words and payloads older than `retention`; return how many rows.
 
-    It ends after so many seconds, though there may be more. Ids, times, statuses and reasons stay,
-    and whatever is on its way is kept whole. Texts from people, ended sessions and wrong passwords
-    are deleted once nothing asks for them any more. Texts are deleted at the provider too, and
-    those from people before their rows: see `lease_texts`. It owns its transactions, of a few rows
-    each, so that nobody waits long for a lock of it.
+    It ends after `seconds`, though there may be more. Ids, times, statuses and reasons stay, and
+    rows of messages on their way are kept whole. Texts from people, ended sessions and wrong
+    passwords are deleted once nothing needs them. Texts are deleted at the provider too, and those
+    from people before their rows: see `lease_texts`. It owns its transactions, a few rows each, so
+    that nobody waits long for its locks.
     """
     old, ends = ago(retention), time.monotonic() + seconds
     failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
@@ -174,7 +174,7 @@ def _in_turns(
     values: Mapping[str, Any] | None,
     ends: float,
 ) -> int:
-    """Change the rows there are, the oldest first, or delete them where no `values` are given."""
+    """Change rows, the oldest first, or delete them if no `values` are given; return how many."""
     change = table.delete() if values is None else table.update().values(**values)
 
     def blank(connection: Connection, ids: Sequence[str]) -> None:
@@ -188,19 +188,19 @@ def _in_turns(
 
 
 def old_refusals(old: now) -> sa.ColumnElement[bool]:
-    """A condition: a refused login is older. No other line of the trail is ever deleted."""
+    """A condition: a line is a refused login older than `old`. No other line is ever deleted."""
     return sa.and_(audit.c.action == LOGIN_REFUSED, audit.c.at < old)
 
 
 def old_messages(old: now) -> sa.ColumnElement[bool]:
-    """A condition: a message is older, and still has an address or words."""
+    """A condition: a message is older than `old`, and still has an address or words."""
     table = notifications.c
     is_over = (table.created_at < old, table.due_at < old)  # the first has the index
     return sa.and_(PERSONAL, *is_over, table.status.not_in(_ON_ITS_WAY))
 
 
 def old_events(old: now) -> sa.ColumnElement[bool]:
-    """A condition: an event is older, still has details, and no message about it waits."""
+    """A condition: an event is older than `old`, has details, and no message about it waits."""
     digest = notifications.alias()
     waiting = sa.or_(
         sa.exists().where(
@@ -222,5 +222,5 @@ def old_events(old: now) -> sa.ColumnElement[bool]:
 
 
 def old_case_notes(old: now) -> sa.ColumnElement[bool]:
-    """A condition: a case was closed earlier, and still has a note by the person who closed it."""
+    """A condition: a person closed a case before `old`, and their note is still there."""
     return sa.and_(cases.c.closed_at < old, cases.c.note != "", cases.c.closed_by != RELAY)

@@ -1,4 +1,4 @@
-"""Messages and events as people look through them: the newest first, a page at a time."""
+"""Messages and events for people to look through: the newest first, a page at a time."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from relay.ledger.views.queries import listing
 from relay.rules.statuses import ALERT
 
 Row = Mapping[str, Any]
-LOOKED_AT = 20_000  # rows, for one page: what is rare is looked for in several
+LOOKED_AT = 20_000  # rows searched for one page: rare ones take several pages
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for. `equal` has columns and their values; a message's day is that on which it
-    was planned. `before` is an id.
+    """A search. `equal` has columns and their values; a message's day is that on which it was
+    planned. `before` is an id.
     """
 
     equal: Mapping[str, str] = field(default_factory=dict)
     day: Day | None = None
     before: str = ""
-    alerts: bool = False  # messages to staff about cases, besides
+    alerts: bool = False  # also messages to staff about cases
 
 
 def messages(connection: Connection, wanted: Wanted, limit: int) -> tuple[list[Row], str]:
-    """Messages, without addresses and words; and the id before which there may be more."""
+    """Messages, without addresses and words, and the id before which there may be more."""
     said = (KIND.label("kind"), IS_KEPT.label("is_kept"))
     shown = listing().add_columns(*said)
     if not wanted.alerts:
@@ -44,7 +44,7 @@ def messages(connection: Connection, wanted: Wanted, limit: int) -> tuple[list[R
 
 
 def posted(connection: Connection, wanted: Wanted, limit: int) -> tuple[list[Row], str]:
-    """Events; and the id before which there may be more."""
+    """Events, and the id before which there may be more."""
     names = ("id", "name", "status", "reason", "received_at", "duplicates", "subject")
     shown = sa.select(*(events.c[name] for name in names))
     return _page(connection, shown, events, "evt", wanted, limit)
@@ -65,10 +65,10 @@ def _page(
         among.append(id_ >= first_id(prefix, wanted.day.begins - SLACK))
         among.append(id_ < first_id(prefix, wanted.day.ends + SLACK))
     last = None
-    if kit := equal.pop("kit", ""):  # few: by its index
+    if kit := equal.pop("kit", ""):  # few events: by its index
         of_kit = sa.select(events.c.id).where(events.c.subject == kit)
         among.append((table.c.event_id if prefix == "msg" else id_).in_(of_kit))
-    else:  # as ids from and to, which leave PostgreSQL no other way than by the primary key
+    else:  # as a range of ids, so that PostgreSQL must use the primary key
         newest = sa.select(id_).where(*among).order_by(id_.desc())
         last = connection.execute(newest.offset(LOOKED_AT - 1).limit(1)).scalar()
         among += [id_ >= last] if last else []

@@ -18,29 +18,29 @@ from relay.ledger.schema import INSERTS, attempts, days, events, notifications
 from relay.rules.channels import CHANNEL_NAMES
 from relay.rules.statuses import FAILED
 
-DAYS = 30  # that are kept in sight
-# A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.
+DAYS = 30  # that the desk shows
+# A day is recounted every hour while receipts come, then daily: a text may wait for weeks.
 LIVELY, HOUR = timedelta(days=4), timedelta(hours=1)
-# Of a busy day what the last sweep counted is shown, if that was just now.
+# A busy day shows the last sweep's count, if that is recent.
 BUSY, BRIEF, JUST_NOW = 20_000, timedelta(seconds=25), timedelta(minutes=2)
 _ONE_DAY = timedelta(days=1)
-_PARTS = 4  # of what is kept of a day: those of Tally, but for `counted_at`
-KEPT = "kept"  # how messages stand that count as sent, and went to nobody: delivery was dry-run
-SLACK = timedelta(minutes=10)  # between an event's id, by a process's clock, and received_at
+_PARTS = 4  # kept for a day: the fields of Tally, without `counted_at`
+KEPT = "kept"  # the status of messages that count as sent but went to nobody, in a dry run
+SLACK = timedelta(minutes=10)  # between the process's clock in an event's id and received_at
 
 
 class Count(NamedTuple):
-    """Messages of one channel and status that were planned on a day, or went out on it."""
+    """Messages of one channel and status that were planned on a day, or were tried on it."""
 
     channel: str
     status: str  # of notifications, or KEPT
     messages: int
-    out: int  # of them, those that a provider took
-    segments: int  # of those
+    out: int  # those of them that a provider accepted
+    segments: int  # of those that were accepted
 
 
 class Ended(NamedTuple):
-    """Attempts of one channel that were begun on a day, and that ended in one outcome for good."""
+    """Attempts of one channel that began on a day and ended with one final outcome."""
 
     channel: str
     outcome: str  # accepted, rejected
@@ -56,8 +56,8 @@ class Day(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """The counts of a day: events by status, the messages that were planned on it and, while it
-    goes on, those that went out or failed on it; and its attempts.
+    """The counts of a day: events by status, the messages planned on it, while it lasts those that
+    went out or failed on it, and its attempts.
     """
 
     events: Mapping[str, int]
@@ -68,7 +68,7 @@ class Tally(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What has been counted of all days together: of what never becomes less."""
+    """The counts of all days together, of things that never become fewer."""
 
     events: int
     messages: Mapping[str, int]  # planned, by channel
@@ -76,20 +76,20 @@ class Totals(NamedTuple):
 
 
 def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
-    """Yield the last `many` days in the time zone of the clinic; today is the last of them."""
+    """Yield the last `many` days in the clinic's time zone; the last is today."""
     today = now.astimezone(zone).date()
     for back in reversed(range(many)):
         yield day_of(today - back * _ONE_DAY, zone)
 
 
 def day_of(day: date, zone: ZoneInfo) -> Day:
-    """A day of the calendar, in the time zone of the clinic. Raises OverflowError."""
+    """A calendar day in the clinic's time zone. Raises OverflowError."""
     begins, ends = (datetime.combine(d, time(), zone) for d in (day, day + _ONE_DAY))
     return Day(day, begins.astimezone(UTC), ends.astimezone(UTC))
 
 
 def today(connection: Connection, day: Day, now: datetime) -> Tally:
-    """Count a day that is not over yet."""
+    """Count a day that is not over yet, or return the kept count of a busy one."""
     row = kept(connection, [day]).get(day.day)
     many = max(_many(row.messages), _many(row.tried)) if row else 0
     if row and many > BUSY and row.counted_at > now - JUST_NOW:
@@ -117,7 +117,7 @@ def count(connection: Connection, day: Day, now: datetime) -> Tally:
     return Tally(coming, messages, now, tried, ended)
 
 
-# Queries for the day from `begins` to `ends`. The clock asks for all of them at each sweep.
+# Queries for the day from `begins` to `ends`. The clock runs all of them at each sweep.
 
 
 @cache
@@ -147,12 +147,12 @@ def _ended() -> sa.Select[Any]:
 
 @cache
 def _tried() -> tuple[sa.Select[Any], ...]:
-    """The messages that went out on a day; those that failed on it and never went out, tried again
-    in vain or not to be tried at all.
+    """Queries for the messages that went out on a day, and those that failed on it and never went
+    out, tried in vain or not at all.
     """
     table, tries = notifications.c, attempts.c
     failed = (table.status.in_(FAILED), table.sent_at.is_(None))
-    in_vain = tries.outcome.in_(("rejected", "unknown"))  # few: a join of all would read them all
+    in_vain = tries.outcome.in_(("rejected", "unknown"))  # few: a join of all reads them all
     return (
         by_status(sa.func.count()).where(*_within(table.sent_at)),
         by_status(sa.func.count(table.id.distinct()))
@@ -181,17 +181,17 @@ def by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
 
 
 def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
-    """Count the days whose row is missing or out of date; how many that was.
+    """Count the days whose row is missing or out of date; return how many there were.
 
-    It owns its transactions: counting may take seconds, which must not hold up those who write.
+    It owns its transactions: counting may take seconds, which must not hold up writers.
     """
     with db.read() as connection:
         came = connection.scalar(sa.select(events.c.received_at).order_by(events.c.id).limit(1))
         planned = connection.scalar(sa.select(sa.func.min(notifications.c.created_at)))
-        # Before its first row a ledger has nothing to count.
+        # There is nothing to count before the ledger's first row.
         wanted = [d for d in last_days(zone, now) if d.ends > min(came or now, planned or now, now)]
         seen = {row.day: row for row in connection.execute(days.select().where(_among(wanted)))}
-        # One that a version has counted which counts less is out of date.
+        # A day counted by a version that counts fewer things is out of date.
         known = {day: row.counted_at for day, row in seen.items() if len(row.counts) == _PARTS}
         rows = [
             {
@@ -208,7 +208,7 @@ def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
         with db.write() as connection:
             insert = INSERTS[connection.dialect.name](days)
             new = {name: insert.excluded[name] for name in ("counts", "counted_at")}
-            # Not over what another has counted meanwhile: a total never becomes less.
+            # Do not overwrite another process's newer count: a total never becomes less.
             is_same = days.c.counted_at == sa.bindparam("was", type_=days.c.counted_at.type)
             update = {"index_elements": ["day"], "set_": new, "where": is_same}
             connection.execute(insert.on_conflict_do_update(**update), rows)
@@ -234,14 +234,14 @@ def kept(connection: Connection, wanted: Iterable[Day]) -> Mapping[date, Tally]:
 
 
 def tally(counts: list[Any], counted_at: datetime) -> Tally:
-    """A tally as it was kept, perhaps by a version that counted less."""
+    """A tally as it was kept, perhaps by a version that counted fewer things."""
     came, planned, tried, ended = (counts + [[]] * _PARTS)[:_PARTS]
     messages, gone = ([Count(*one) for one in some] for some in (planned, tried))
     return Tally(came, messages, counted_at, gone, [Ended(*one) for one in ended])
 
 
 def totals(connection: Connection) -> Totals:
-    """The counts of all days, as the clock has kept them within the last half minute."""
+    """The counts of all days, as the clock kept them within the last half minute."""
     events, planned, ended = 0, Counter[str](), Counter[tuple[str, str]]()
     for row in connection.execute(days.select()):
         day = tally(row.counts, row.counted_at)

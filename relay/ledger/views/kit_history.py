@@ -20,8 +20,8 @@ from relay.rules.model import Step
 from relay.rules.staleness import KitEvent, Kits, Registration
 from relay.rules.statuses import ITEM, MESSAGE, PROCESSED
 
-AT_ONCE = 1000  # events in memory at a time
-SLACK = timedelta(days=1)  # between an event's id, by a process's clock, and received_at
+AT_ONCE = 1000  # events in memory at once
+SLACK = timedelta(days=1)  # between the process's clock in an event's id and received_at
 MessageKey = tuple[str, str, str]  # rule, role, channel
 
 
@@ -39,13 +39,13 @@ class Row(NamedTuple):
 
     @property
     def way(self) -> MessageKey:
-        """Which of an event's messages it is; several where a role has several addresses."""
+        """The message's key within its event, shared by the messages to a role's addresses."""
         return self.rule, self.role, self.channel
 
 
 class PastEvent(NamedTuple):
-    """An event that was processed. `data` and `facts` are there where they were asked for, unless
-    retention has blanked them.
+    """A processed event. `data` and `facts` are there if they were requested, unless retention has
+    blanked them.
     """
 
     step: Step
@@ -62,20 +62,20 @@ class PastEvent(NamedTuple):
 
     @property
     def of_kit(self) -> KitEvent:
-        """The event, as far as other steps of its kit are concerned."""
+        """The event as a step of its kit."""
         return KitEvent(self.name, self.subject, self.round, self.received_at)
 
 
 @dataclass(frozen=True)
 class History:
-    """All events of some orders and registrations, in the order in which they were processed."""
+    """All events of some orders and registrations, in the order of processing."""
 
     events: Sequence[PastEvent]
     registrations: Sequence[Registration] = ()  # as the lab's API has linked them since
 
     def kits_at(self, place: int) -> Kits:
         """The kits as they were when the event at `place` was processed: retests of later rounds
-        were not known yet.
+        were not yet known.
         """
         so_far = self.events[: place + 1]
         rounds: dict[str, int] = {}
@@ -90,8 +90,8 @@ Unit = tuple[str | None, str | None]  # an order; or a registration without one
 
 @dataclass(frozen=True)
 class Kit:
-    """Units that concern one another, by the retests that were shipped with orders of their own;
-    how many events they had.
+    """Units linked by retests that were shipped with orders of their own, and how many events they
+    had.
     """
 
     units: frozenset[Unit]
@@ -99,7 +99,7 @@ class Kit:
 
 
 def kits(connection: Connection, since: datetime) -> list[Kit]:
-    """The kits that had events since then."""
+    """The kits that have had events since a time."""
     order, registration = _kit()
     first = first_id("evt", since - SLACK)
     query = (
@@ -120,7 +120,7 @@ def kits(connection: Connection, since: datetime) -> list[Kit]:
 
 
 def shipped_again(connection: Connection) -> dict[Unit, frozenset[Unit]]:
-    """Each unit that has a retest shipped with an order of its own → all that it belongs with."""
+    """Each unit with a retest that was shipped with its own order → all units of the same group."""
     first, again = journeys.alias(), journeys.c
     query = (
         sa.select(again.order_subject, first.c.order_subject, again.original_subject)
@@ -137,7 +137,7 @@ def shipped_again(connection: Connection) -> dict[Unit, frozenset[Unit]]:
 
 
 def batches(found: Sequence[Kit]) -> Iterator[list[Kit]]:
-    """Kits, so many that their events can be in memory at a time."""
+    """Yield lists of kits whose events fit in memory together."""
     batch: list[Kit] = []
     size = 0
     for kit in found:
@@ -153,9 +153,9 @@ def batches(found: Sequence[Kit]) -> Iterator[list[Kit]]:
 def histories(
     connection: Connection, batch: Sequence[Kit], wanted: Collection[str]
 ) -> list[History]:
-    """All that has happened to these kits; the details of the `wanted` events only."""
+    """The histories of these kits; only the events named in `wanted` have details."""
     order, registration = _kit()
-    is_wanted = events.c.name.in_(wanted)  # to read JSON is half of the work
+    is_wanted = events.c.name.in_(wanted)  # reading JSON is half of the work
     shown = (
         events.c.id,
         events.c.name,
@@ -217,7 +217,7 @@ def registrations(
     came_with = sa.select(original).where(table.order_subject.in_(orders))
     originals = {*lone, *connection.execute(came_with).scalars()}
     columns = (table.subject, original, table.round, table.order_subject)
-    # Two questions, each by its index: with OR PostgreSQL reads the whole table.
+    # Two queries, each by its index: with OR, PostgreSQL reads the whole table.
     query = sa.union(
         sa.select(*columns).where(table.subject.in_(originals), table.resource == REGISTRATION),
         sa.select(*columns).where(table.original_subject.in_(originals)),
@@ -226,9 +226,9 @@ def registrations(
 
 
 def _kit() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
-    """An event's kit: its order, or the registration where no order is known.
+    """An event's kit: its order, or the registration if no order is known.
 
-    By what the event names: in the lab's own examples an order and a registration have one id.
+    By the event's resource: in the lab's own examples an order and a registration share an id.
     """
     of_order = events.c.name.in_(about(ORDER))
     order = sa.case((of_order, events.c.subject), else_=journeys.c.order_subject)
@@ -241,7 +241,7 @@ def _events() -> sa.FromClause:
 
 
 def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Row]]:
-    """The notifications that rules made for these events; digests' items, as sent, not digests."""
+    """The notifications that rules made for these events: items of digests, as sent; no digests."""
     table = notifications.c
     is_in_a_digest = sa.and_(KIND == ITEM, table.status == "cancelled")
     query = sa.select(

@@ -1,4 +1,4 @@
-"""What a name leads to: a kit with all its events, whichever of its names each of them used.
+"""Search by name: a kit with all its events, whichever of its names each of them used.
 
 An event that was never processed has no subject yet. It is found by the name that the lab used for
 its kit, among all the names that the kit has.
@@ -16,17 +16,17 @@ from relay.lab.events import EVENTS, ORDER, REGISTRATION, TRF_PREFIX, about, nam
 from relay.ledger.schema import aliases, cases, events, journeys
 from relay.rules.statuses import HELD, RECEIVED
 
-Names = set[tuple[str, str]]  # resource and name: an order's number may be another kit's reference
+Names = set[tuple[str, str]]  # (resource, name): an order's number may be another kit's reference
 _RESOURCES = (ORDER, REGISTRATION)
 _USED = (events.c.id, events.c.name, events.c.named, events.c.data)
-_MOST = 2000  # events without a name that are looked at, of those that are due first
-_AT_ONCE = 1000  # names in one question
+_MOST = 2000  # events without a name that are searched, those due first
+_AT_ONCE = 1000  # names in one query
 
 
 def spellings(wanted: str) -> set[str]:
-    """A name as people write it: with or without white space, in capital or small letters, also
-    with what its first part begins with by itself (LML-E23E2D, though it is LML-e23e2d), and with
-    or without the prefix of TRF codes.
+    """The spellings that people may use for a name: with or without spaces, in capitals or lower
+    case, also with different cases before and after its first hyphen (LML-E23E2D for LML-e23e2d),
+    and with or without the prefix of TRF codes.
     """
     found = set()
     either = (str.upper, str.lower)
@@ -41,19 +41,19 @@ def spellings(wanted: str) -> set[str]:
 
 
 def in_any_letters(names: Collection[str]) -> sa.ColumnElement[bool]:
-    """A condition: a kit is called so, but for capital and small letters."""
+    """A condition: a kit has one of these names, in capitals or not."""
     return sa.func.lower(aliases.c.alias).in_({*names, *(name.lower() for name in names)})
 
 
 def spelt(connection: Connection, wanted: str) -> set[str]:
-    """A name as people write it, and as the ledger has it in other letters."""
+    """The spellings that people may use for a name, and those in the ledger, in capitals or not."""
     found = spellings(wanted)
     query = sa.select(aliases.c.alias).where(in_any_letters(found))
     return found | {*connection.execute(query).scalars()}
 
 
 def events_of(connection: Connection, names: set[str]) -> list[str]:
-    """The events of the kit that goes by one of these names, or those that have such an id; the
+    """The ids of the events of the kit with one of these names, or of events with such an id, the
     oldest first.
     """
     kits = kits_named(connection, names)
@@ -67,13 +67,13 @@ def events_of(connection: Connection, names: set[str]) -> list[str]:
 
 
 def events_of_no_kit(connection: Connection, names: Iterable[str]) -> list[str]:
-    """The events that have used such a name for a kit of which nothing else is known."""
+    """The ids of events that have used such a name for a kit of which nothing else is known."""
     return unprocessed(connection, {(resource, name) for resource in _RESOURCES for name in names})
 
 
 def kits_named(connection: Connection, names: set[str]) -> set[str]:
-    """The subjects of what goes by these names: its order, its original and all its retests. Of a
-    name that several registrations share, all that it was used for.
+    """The subjects with these names, with their orders, originals and all retests. For a name that
+    several registrations share, all those that it was used for.
     """
     table = journeys.c
     links = (table.subject, table.order_subject, table.original_subject)
@@ -92,7 +92,7 @@ def kits_named(connection: Connection, names: set[str]) -> set[str]:
 
 
 def names_of(connection: Connection, kits: Collection[str]) -> Names:
-    """All that the lab may call these kits, however it is spelt."""
+    """All names that the lab may use for these kits, in every spelling."""
     query = sa.select(aliases.c.resource, aliases.c.alias).where(aliases.c.subject.in_(kits))
     called = {(row.resource, row.alias) for row in connection.execute(query)}
     called |= {(resource, kit) for resource in _RESOURCES for kit in kits}
@@ -105,8 +105,8 @@ def names_of(connection: Connection, kits: Collection[str]) -> Names:
 
 
 def kit_meant(connection: Connection, event: str, name: str) -> str | None:
-    """The subject that an event means by a name: by the name itself, or else as it is spelt
-    besides. None where that is nobody's, or several's.
+    """The subject that an event means by a name: the one with exactly that name, or else with
+    another spelling of it. None if no subject has it, or several do.
     """
     query = sa.select(aliases.c.alias, aliases.c.subject).where(
         aliases.c.resource.in_(resources(event)),
@@ -120,13 +120,13 @@ def kit_meant(connection: Connection, event: str, name: str) -> str | None:
 
 
 def resources(event: str) -> tuple[str, ...]:
-    """What an event of this name may be about."""
+    """The kinds of resource that an event of this name may be about."""
     return (EVENTS[event].resource,) if event in EVENTS else _RESOURCES
 
 
 def unprocessed(connection: Connection, called: Names, kits: Collection[str] = ()) -> list[str]:
-    """The events without a subject that have used one of these names. A name that is another kit's,
-    letter by letter, is not meant.
+    """The ids of events without a subject that have used one of these names, unless that exact name
+    belongs to another kit.
     """
     table, other = events.c, aliases.c
     resource = sa.case((table.name.in_(about(ORDER)), ORDER), else_=REGISTRATION)
@@ -146,13 +146,13 @@ def unprocessed(connection: Connection, called: Names, kits: Collection[str] = (
 
 
 def is_meant(row: sa.Row[Any], called: Names) -> bool:
-    """Whether an event has used one of these names, as an order's or as a registration's."""
+    """Whether an event has used one of these names, for an order or a registration."""
     name = row.named or name_in(EVENTS.get(row.name), row.data)
     return any((resource, name) in called for resource in resources(row.name))
 
 
-# The release before keeps no name: by their data, among what is due next and what is on the
-# worklist. To be removed a release later.
+# The previous release keeps no name: these events are found by their data, among those due next
+# or on the worklist. To be removed in the next release.
 _DUE = (
     sa.select(events.c.id)
     .where(events.c.status == RECEIVED)

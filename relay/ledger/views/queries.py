@@ -1,4 +1,4 @@
-"""Notifications as they are listed, and kits as people look for them: by name or by address."""
+"""Lists of notifications, and searches for kits by name or by address."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LISTED = (
 )
 
 
-# The edition of a message's words; until they are made, that by which it was planned.
+# The edition that made a message's words; until there are words, the one that planned it.
 MADE_BY = sa.func.coalesce(notifications.c.edition, events.c.edition)
 
 
@@ -46,7 +46,7 @@ class Filter:
 
 
 def notifications_where(connection: Connection, wanted: Filter) -> Iterator[Mapping[str, Any]]:
-    """Notifications with their event's name, oldest first; no addresses and no words."""
+    """Yield notifications with their event's name, oldest first, without addresses and words."""
     query = listing().order_by(notifications.c.created_at, notifications.c.id)
     for column, value in (
         (notifications.c.status, wanted.status),
@@ -62,7 +62,7 @@ def notifications_where(connection: Connection, wanted: Filter) -> Iterator[Mapp
 
 
 def listing() -> sa.Select[Any]:
-    """A query for notifications as they are listed."""
+    """A query for the listed columns of notifications, with their event's name and edition."""
     return sa.select(
         *(notifications.c[name] for name in _LISTED),
         notifications.c.role.label("to"),
@@ -72,7 +72,7 @@ def listing() -> sa.Select[Any]:
 
 
 def messages(connection: Connection, after: str = "", limit: int = 100) -> list[Mapping[str, Any]]:
-    """Notifications that have ended one way or another, with words and addresses, by id."""
+    """The first `limit` notifications after an id, with words and addresses, in order of id."""
     query = (
         listing()
         .add_columns(notifications.c.address, notifications.c.content)
@@ -86,7 +86,7 @@ def messages(connection: Connection, after: str = "", limit: int = 100) -> list[
 def latest_of(
     connection: Connection, event: str, limit: int = 2000
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Data and facts of the newest event of a name, if it is among the last `limit` of all."""
+    """Data and facts of the newest event of a name, if among the last `limit` of all; else None."""
     newest = sa.select(events.c.id, events.c.name).order_by(events.c.id.desc()).limit(limit)
     last = newest.subquery()
     id_ = sa.select(sa.func.max(last.c.id)).where(last.c.name == event).scalar_subquery()
@@ -96,7 +96,7 @@ def latest_of(
 
 
 def unfinished(connection: Connection) -> int:
-    """Count the events that are not processed yet and the messages that are due and not sent."""
+    """Count the events not processed yet, and the messages to be sent or being sent."""
     return sum(
         connection.execute(query).scalar_one()
         for query in (
@@ -107,19 +107,19 @@ def unfinished(connection: Connection) -> int:
 
 
 def facts_of(connection: Connection, ids: Collection[str]) -> dict[str, Facts]:
-    """What the lab has said about each of some events."""
+    """The lab's facts about each of these events, by id."""
     query = sa.select(events.c.id, events.c.facts).where(events.c.id.in_(ids))
     return {id_: Facts.from_json(facts) for id_, facts in connection.execute(query)}
 
 
-MOST = 200  # rows that are looked at: a page is no list of everybody
-_LAST = "\U0010ffff"  # sorts behind any letter
-_SHORT = 3  # letters from which a name may go on
+MOST = 200  # rows that a search looks at: it must not list everybody
+_LAST = "\U0010ffff"  # sorts after any letter
+_SHORT = 3  # letters that are enough to be a prefix; fewer must be a whole word
 
 
 @dataclass(frozen=True)
 class Found:
-    """A kit that was found, with its latest step among what was looked at."""
+    """A kit that was found, with its latest step among the rows searched."""
 
     subject: str
     event: str
@@ -128,7 +128,7 @@ class Found:
 
 
 def find_by_name(connection: Connection, readings: Sequence[str]) -> tuple[list[Found], bool]:
-    """Kits of people whose search key begins in one of these ways, by name; and whether there may
+    """Kits of people whose search key begins in one of these ways, by name, and whether there may
     be more.
     """
     return _found(connection, *named_queries(readings))
@@ -141,9 +141,9 @@ def events_by_name(connection: Connection, readings: Sequence[str]) -> list[str]
 
 
 def named_queries(readings: Sequence[str]) -> list[sa.Select[Any]]:
-    """A query for each way in which a search key may begin, the newest event of a name first."""
+    """A query for each way in which a search key may begin, a name's newest event first."""
     table = events.c
-    # Each range by itself, in the order of its index: of a common name only so many are read.
+    # Each range separately, in the order of its index, so that a common name reads only a few rows.
     return [
         _steps()
         .where(table.subject.is_not(None), begins)
@@ -154,7 +154,7 @@ def named_queries(readings: Sequence[str]) -> list[sa.Select[Any]]:
 
 
 def find_by_address(connection: Connection, channel: str, address: str) -> tuple[list[Found], bool]:
-    """Kits with a message to an address, the newest first; and whether there may be more."""
+    """Kits with a message to an address, the newest first, and whether there may be more."""
     table = notifications.c
     query = (
         _steps()
@@ -166,8 +166,8 @@ def find_by_address(connection: Connection, channel: str, address: str) -> tuple
 
 
 def other_kits(connection: Connection, facts: Facts, subjects: set[str]) -> list[Found]:
-    """The kits, but for those of these subjects, of whom facts are about: somebody of the same name
-    with the same id at the lab, or an address in common. The newest first.
+    """The other kits, not of these subjects, of the person whom facts are about: one with the same
+    name and the same id at the lab, or an address in common. The newest first.
     """
     person, mine = search_key(facts), marks(facts)
     if not person or not mine:
@@ -194,10 +194,10 @@ def count_by_address(connection: Connection, channel: str, address: str) -> dict
 
 
 def to(channel: str, address: str) -> sa.ColumnElement[bool]:
-    """Condition: a message went to an address, in whatever letters. Most are in small ones."""
+    """A condition: a message is to an address, in capitals or not. Most are in lower case."""
     table, wanted = notifications.c, address.lower()
     has_capitals = table.address != small(table.address)
-    # Each by an index of its own: with OR neither database uses both.
+    # Each by its own index: with OR, neither database uses both.
     mine = sa.select(table.id).where(table.channel.in_(sharing(channel)))
     written = (table.address == wanted, sa.and_(small(table.address) == wanted, has_capitals))
     return table.id.in_(sa.union_all(*map(mine.where, written)))
@@ -208,7 +208,7 @@ def _steps() -> sa.Select[Any]:
 
 
 def _begins(reading: str) -> list[sa.ColumnElement[bool]]:
-    """As ranges, which an index finds on each database; a short name must be a whole word."""
+    """Conditions for a prefix, as ranges, which use an index; a short name must be a whole word."""
     person: sa.ColumnElement[Any] = events.c.person
     if len(reading) >= _SHORT:
         return [sa.and_(person >= reading, person < reading + _LAST)]
@@ -223,7 +223,7 @@ def _found(connection: Connection, *queries: sa.Select[Any]) -> tuple[list[Found
 
 
 def _by_kit(connection: Connection, rows: Sequence[sa.Row[Any]]) -> dict[tuple[str, str], Found]:
-    """The first of these steps for each order, or kit without one, and person."""
+    """The first of these steps for each person and order, or kit without an order."""
     kit = kits(connection, {row.subject for row in rows if row.subject})
     found: dict[tuple[str, str], Found] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""How things stand now: what waits and why, for the desk; counts and times, for the metrics."""
+"""The current state: what waits and why, for the desk; counts and times, for the metrics."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from relay.rules.model import DailyLimit
 from relay.rules.schedule import midnight
 from relay.rules.statuses import PROCESSED, RECEIVED
 
-LATE = timedelta(minutes=15)  # what has waited so long has not only to wait its turn
-_LATEST = 300  # events: by the primary key, so that a page is fast
-_REASONS = 5  # of what waits: those that have held it up longest
+LATE = timedelta(minutes=15)  # work that has waited this long does not merely wait its turn
+_LATEST = 300  # events, by the primary key, so that a page is fast
+_REASONS = 5  # for waiting, those with the oldest events
 
 
 @dataclass(frozen=True)
 class Late:
-    """Work that has waited for too long: why or on which channel, how much, and since when."""
+    """Work that has waited too long: why or on which channel, how much, and since when."""
 
     named: str
     many: int
@@ -52,16 +52,16 @@ class Late:
 
 @dataclass(frozen=True)
 class Blockers:
-    """What may hold up a message now, whatever it is about."""
+    """The things that may hold up any message now."""
 
     at: datetime
     workers: int
-    pauses: Mapping[str, Mapping[str, Any]]  # of the channels that are paused, and of the lab
+    pauses: Mapping[str, Mapping[str, Any]]  # of channels, and of the lab
     limits: Mapping[str, DailyLimit]  # of the day, by channel
 
 
 def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blockers:
-    """What holds messages up now. The day and its limit on texts are the clinic's."""
+    """Return what holds up messages now. The day and its limit on texts are the clinic's."""
     at = datetime.now(UTC)
     began = midnight(at, zone)
     return Blockers(
@@ -73,7 +73,7 @@ def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blocker
 
 
 def late_events(connection: Connection) -> list[Late]:
-    """The events that came long ago and are not processed yet, by why they were put back."""
+    """The events that came long ago and are not processed yet, by the reason for their delay."""
     table = events.c
     oldest = sa.func.min(table.received_at)
     return _late(
@@ -87,7 +87,7 @@ def late_events(connection: Connection) -> list[Late]:
 
 
 def latest_decisions(connection: Connection) -> dict[str, list[dict[str, str]]]:
-    """Of the latest events, by name and newest first: which rules sent nothing, and why."""
+    """The rules that sent nothing for the latest events, and why, by event name, newest first."""
     table = events.c
     query = sa.select(table.name, table.decisions).where(table.status == PROCESSED)
     found: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -97,7 +97,7 @@ def latest_decisions(connection: Connection) -> dict[str, list[dict[str, str]]]:
 
 
 def late_messages(connection: Connection) -> list[Late]:
-    """The messages that should have gone out long ago and that nobody has stopped, by channel."""
+    """The messages that should have gone out long ago and are not stopped, by channel."""
     table = notifications.c
     return _late(
         connection,
@@ -137,7 +137,7 @@ def waiting(connection: Connection) -> dict[str, int]:
 
 
 def on_worklist(connection: Connection) -> dict[str, int]:
-    """Count each part of the worklist: open cases, refused posts that nobody has seen to, and the
+    """Count each part of the worklist: open cases, refused posts that nobody has dealt with, and
     unknown event names that nobody has acknowledged.
     """
     return {
@@ -148,7 +148,7 @@ def on_worklist(connection: Connection) -> dict[str, int]:
 
 
 def queue(connection: Connection) -> Mapping[str, Any]:
-    """Count what waits: events, messages that are due, those for later, those being sent."""
+    """Count events that wait, messages due, those for later, and those being sent."""
     table = notifications.c
     is_due = table.due_at <= now()
     coming = sa.select(
@@ -165,7 +165,7 @@ def queue(connection: Connection) -> Mapping[str, Any]:
 
 
 def workers(connection: Connection) -> list[Mapping[str, Any]]:
-    """The workers that were seen within the last day, the last seen first."""
+    """The workers seen within the last day, the most recent first."""
     alive = (heartbeats.c.seen_at >= ago(WORKER_GONE_AFTER)).label("alive")
     query = sa.select(heartbeats, alive).order_by(heartbeats.c.seen_at.desc())
     return [dict(row) for row in connection.execute(query).mappings()]
@@ -180,9 +180,9 @@ def server(connection: Connection) -> str:
 
 
 HOUR = timedelta(hours=1)
-CLOCKS_DIFFER = timedelta(minutes=10)  # an event's id has the web process's clock in it
-MOST = 5_000  # attempts of an hour whose times are read, the latest
-AT_ONCE = timedelta(seconds=1)  # what was due within it of being planned had not to wait
+CLOCKS_DIFFER = timedelta(minutes=10)  # an event's id holds the web process's time
+MOST = 5_000  # the latest attempts of an hour, whose times are read
+AT_ONCE = timedelta(seconds=1)  # a message due this soon after it was planned did not have to wait
 
 
 @dataclass(frozen=True)
@@ -193,13 +193,13 @@ class Measured:
     messages: Mapping[tuple[str, str], int]  # by channel and status
     attempts: Mapping[tuple[str, str], int]  # by channel and outcome
     took: Mapping[str, Sequence[float]]  # seconds to a provider's answer, by channel
-    reached: Sequence[float]  # seconds from a webhook to the provider, of what had not to wait
-    segments: int  # of texts that a provider took
-    quarantined: int  # and not seen to since
-    waiting: Mapping[str, int]  # messages that are due now, by channel; none that is stopped
-    stops: Counter[str]  # that stand now, by what they are of: all, channel, rule
-    stopped: int  # messages that wait for the end of one, now
-    oldest: float  # seconds that the message waiting longest has been due
+    reached: Sequence[float]  # seconds from webhook to provider, if it did not have to wait
+    segments: int  # of texts that a provider accepted
+    quarantined: int  # and not dealt with since
+    waiting: Mapping[str, int]  # messages due now, by channel, without stopped ones
+    stops: Counter[str]  # in force now, by kind: all, channel, rule
+    stopped: int  # messages that wait for the end of a stop now
+    oldest: float  # seconds for which the longest-waiting message has been due
     events_waiting: int  # now
     paused: frozenset[str]  # channels, and the lab, now
     cases: int  # open now
@@ -238,13 +238,13 @@ def measure(connection: Connection) -> Measured:
 
 
 def recent_events() -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions: an event came within the last hour. By its id, which sorts by time."""
+    """Conditions: an event arrived within the last hour. By its id, which sorts by time."""
     first = first_id("evt", datetime.now(UTC) - HOUR - CLOCKS_DIFFER)
     return events.c.id >= first, events.c.received_at > ago(HOUR)
 
 
 def refused_lately() -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions: a post was refused within the last hour, and nobody has seen to it."""
+    """Conditions: a post was refused within the last hour, and nobody has dealt with it."""
     return IN_QUARANTINE, quarantine.c.last_at > ago(HOUR)
 
 

@@ -1,4 +1,4 @@
-"""What a stop has caught, and what of the same had left by then."""
+"""Messages that a stop has caught, and those of its kind that had already left."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import notifications
 from relay.ledger.views.queries import listing
 
-BEFORE = timedelta(hours=1)  # how far back one looks for what had left
+BEFORE = timedelta(hours=1)  # how far back we look for those that had left
 _table = notifications.c
 
 
 def counted(connection: Connection) -> list[tuple[Halt, int]]:
-    """The stops that stand, the widest first, each with how many messages wait for its end."""
+    """The stops in force, the widest first, each with how many messages wait for its end."""
     return [(halt, _many(connection, WAITS, is_of(halt.what))) for halt in standing(connection)]
 
 
@@ -43,12 +43,12 @@ class Part:
 
 
 def caught(connection: Connection, halt: Halt, limit: int) -> Part:
-    """What waits for the end of a stop."""
+    """The messages that wait for the end of a stop."""
     return _part(connection, limit, WAITS, is_of(halt.what))
 
 
 def left(connection: Connection, halt: Halt, limit: int) -> Part:
-    """What went out in the hour before a stop, and what was with its provider by then."""
+    """The messages that went out in the hour before a stop, or were being handed over then."""
     return _part(connection, limit, _table.sent_at > halt.since - BEFORE, is_of(halt.what))
 
 

@@ -1,4 +1,4 @@
-"""All that the ledger has about one event, kit or message: for `explain` and the desk."""
+"""Everything in the ledger about one event, kit or message, for `explain` and the desk."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ _MESSAGE = (
 class Trail:
     """An event with its messages, oldest first; each with its attempts, each with its receipts.
 
-    Its facts and its messages' addresses and words are personal: show them only when asked to. A
-    digest also has its `items`, and an item the digest it is `told_in`; a message has what it
-    `repeats`, who `asked` for that, and what it is `repeated` by.
+    Its facts and its messages' addresses and words are personal: show them only on request. A
+    digest also has its `items`, and an item its digest, `told_in`; a message has the one that it
+    `repeats`, who `asked` for that, and the one that it is `repeated` by.
     """
 
     event: Row
@@ -59,11 +59,11 @@ class Trail:
 
 
 def find(connection: Connection, wanted: str) -> list[Trail]:
-    """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
-    its names. A message's id finds only that message. None where nothing has such a name.
+    """The events that an id is about: an event's, a message's, an attempt's, or any of a kit's
+    names. A message's id finds only that message. Empty if nothing has such an id or name.
 
-    Where nothing has the id as written, other spellings of it are tried. Events that are in history
-    say so: `is_past`.
+    If nothing has the id as written, other spellings of it are tried. Events that are in history
+    have `is_past`.
     """
     found = _find(connection, wanted)
     names = {wanted} | kit_names.spellings(wanted)
@@ -85,8 +85,8 @@ def _find(connection: Connection, wanted: str) -> list[Trail]:
 
 
 def find_kit(connection: Connection, wanted: str) -> list[Trail]:
-    """All events of the kit that an id is about, be it one event's or one message's. Of an event
-    that may be any of several kits', those that have used the same name.
+    """All events of the kit that an id is about, even the id of one event or message. For an event
+    that may belong to any of several kits, the events that have used the same name.
     """
     found = find(connection, wanted)
     subject = next((one.event["subject"] for one in found if one.event["subject"]), None)
@@ -99,12 +99,12 @@ def find_kit(connection: Connection, wanted: str) -> list[Trail]:
 
 
 def name_used(event: Row) -> str | None:
-    """The name that an event has for its kit. The release before keeps it only in the data."""
+    """The name that an event has for its kit. The previous release keeps it only in the data."""
     return event["named"] or name_in(EVENTS.get(event["name"]), event["data"])
 
 
 def message_id(connection: Connection, names: set[str]) -> str:
-    """The message that an id is about, if it is a message's or one of its attempts'."""
+    """The id of the message that one of these ids is about, its own or an attempt's; else empty."""
     by_attempt = sa.select(attempts.c.notification_id).where(
         sa.or_(attempts.c.id.in_(names), attempts.c.provider_id.in_(names))
     )
@@ -113,7 +113,7 @@ def message_id(connection: Connection, names: set[str]) -> str:
 
 
 def trails(connection: Connection, ids: Sequence[str], message: str = "") -> list[Trail]:
-    """Each event's, in the order of the ids: five questions, however many there are."""
+    """The trail of each event, in the order of the ids: five queries, however many there are."""
     shown = [column for column in events.c if column.name not in ("identity", "person")]
     found = _rows(connection, sa.select(*shown).where(events.c.id.in_(ids)))
     what = (KIND.label("kind"), IS_KEPT.label("is_kept"))
@@ -144,7 +144,7 @@ def trails(connection: Connection, ids: Sequence[str], message: str = "") -> lis
 
 
 def _cases(connection: Connection, ids: Sequence[str]) -> list[Row]:
-    """The cases about events, and those of faults that have hit their messages, by event."""
+    """The cases about events, and those of faults that hit their messages, oldest first."""
     of_kits = cases.select().where(cases.c.kind.not_in(OF_NO_KIT))
     found = _rows(connection, of_kits.where(cases.c.event_id.in_(ids)))
     its = notifications.c.event_id
@@ -179,12 +179,12 @@ def _by(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
 
 
 def digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
-    """The items of each digest among messages, and the digest of each item."""
+    """Return a function from a message to its `items`, if a digest, and its digest, if an item."""
     table, digest = notifications.c, notifications.alias()
     ids = [row["id"] for row in messages if row["kind"] in (DIGEST, ITEM)]
     pairs = sa.select(table.id.label("item"), digest.c.id.label("digest"))
     pairs = pairs.select_from(notifications).join(digest, is_item_of(digest))
-    # One by one: with OR PostgreSQL reads the whole table.
+    # One by one: with OR, PostgreSQL reads the whole table.
     digest_of = dict(_pairs(connection, pairs.where(table.id.in_(ids)))) if ids else {}
     gathered = _pairs(connection, pairs.where(digest.c.id.in_(ids))) if ids else []
     found = kin(connection, {*digest_of.values(), *(item for item, _ in gathered)})
@@ -202,7 +202,7 @@ def _pairs(connection: Connection, query: sa.Select[Any]) -> list[tuple[str, str
 
 
 def kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
-    """Items and digests as far as others tell of them, by id."""
+    """The parts of items and digests that are shown with others, by id."""
     table = notifications.c
     query = (
         sa.select(
@@ -224,7 +224,7 @@ def kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
 
 
 def repeats(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
-    """What a message among these repeats and who asked for it, and which message repeats one."""
+    """Return a function from a message to the one it repeats, who asked, and its own repeat."""
     named = {RESENT_OF + row["id"]: row["id"] for row in messages}
     query = sa.select(notifications.c.identity, notifications.c.id)
     found = connection.execute(query.where(notifications.c.identity.in_(named)))

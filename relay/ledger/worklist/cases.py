@@ -1,8 +1,8 @@
 """The worklist: each case is opened once, and stays until a person or Relay closes it.
 
-Staff get one alert of a kind of case in a quarter of an hour, whatever opens in it. The first goes
-out at once. Of what opens within a quarter of an hour after it another one tells, once that is
-over, unless staff have closed all of it by then. What is urgent waits for no other.
+Staff get one alert per kind of case in a quarter of an hour, however many cases open. The first
+goes out at once. A second covers the cases of the next quarter of an hour, when that is over,
+unless staff have closed them all. Urgent alerts wait for no other.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from relay.rules.statuses import (
     WAITS_FOR_LAB,
 )
 
-OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
-RELAY = "relay"  # who closes what has settled by itself
-PASSES = "limit"  # is over at midnight: it is not opened again
+OURS = "relay.began"  # the event for cases that open before the lab has posted any
+RELAY = "relay"  # who closes cases that have settled by themselves
+PASSES = "limit"  # a kind that is over at midnight: it is not opened again
 
-# What an open case is about, by its digest. `about` is unique among open cases, and stays when one
-# is closed. The release before (schema 0004) knows only `digest`, which is unique among all: it is
-# written for that release, and read with `about` here only. A release later a migration carries
-# over once more what 0005 did. Then ABOUT is `about`, and `digest`, `_guessed` and `_keys` go.
+# The digest of the thing that a case is about. `about` is unique among open cases, and stays when
+# one is closed. The previous release (schema 0004) knows only `digest`, unique among all cases: we
+# write it for that release, and read it with `about` only here. In the next release a migration
+# repeats what 0005 did. Then ABOUT is `about`, and `digest`, `guessed` and `keys` go.
 ABOUT: sa.ColumnElement[str] = sa.func.coalesce(cases.c.about, cases.c.digest)
 _MARK = 20  # characters of `digest` that stay when a case is closed
 
 
 def is_about(digest: Any) -> sa.ColumnElement[bool]:
-    """A condition: a case is open, and is about the thing that a digest stands for."""
+    """A condition: a case is open, and about the thing with this digest."""
     mine = sa.or_(cases.c.about == digest, cases.c.digest == digest)  # each has an index
     return sa.and_(mine, cases.c.closed_at.is_(None))
 
 
 def was_about(about: str, digest: str) -> bool:
-    """Whether a case, by its ABOUT, is or was about the thing that a digest stands for."""
+    """Whether a case, by its ABOUT, is or was about the thing with this digest."""
     return about == digest or (about[_MARK : _MARK + 1] == ":" and about[:_MARK] == digest[:_MARK])
 
 
@@ -66,8 +66,8 @@ def was_opened_since(connection: Connection, case: Case, since: datetime) -> boo
 
 
 def open_case(connection: Connection, case: Case) -> str:
-    """Open a case and plan its alerts; its id. Empty, and nothing is planned, where it is open
-    already: a fault's has one message more then.
+    """Open a case and plan its alerts; return its id. If it is open already, return "" and plan
+    nothing; a fault's case then has one message more.
     """
     id_ = new_id("cas")
     insert = INSERTS[connection.dialect.name](cases).values(
@@ -89,7 +89,7 @@ def open_case(connection: Connection, case: Case) -> str:
     grown = cases.update().where(is_about(case.digest)).values(count=cases.c.count + 1)
     found = None
     while not (opened := connection.execute(opening).first()) and case.is_fault and not found:
-        found = connection.execute(grown.returning(cases.c.id)).scalar()  # none: closed just now
+        found = connection.execute(grown.returning(cases.c.id)).scalar()  # None: just closed
     if case.is_fault:
         mine = notifications.update().where(notifications.c.id == case.notification_id)
         connection.execute(mine.values(case_id=found or id_))
@@ -102,21 +102,21 @@ QUARTER = 900.0  # seconds between two alerts of a kind
 GATHERED = "Staff have just had an alert of this kind. This one tells of all that has come since."
 _LOCK = 7_236_842  # the first half of an advisory lock; the other is a kind's
 _alerts = notifications.c
-# When an alert went out; where it is being sent or waits, when it will.
+# When an alert went out, or will if it waits or is being sent.
 _WENT_OUT_AT = sa.func.coalesce(
     _alerts.sent_at, _alerts.lease_until, _alerts.due_at, type_=_alerts.due_at.type
 )
 
 
 def _plan_alerts(connection: Connection, case: Case, case_id: str) -> None:
-    """Plan the alerts about a case that has just been opened, unless one that waits tells of it."""
+    """Plan the alerts about a case that was just opened, unless a waiting alert covers it."""
     if not case.alerts:
         return
     rule, role = case.alerts[0].rule, case.alerts[0].role
-    if connection.dialect.name == "postgresql":  # two that open at once must not both be the first
+    if connection.dialect.name == "postgresql":  # of two opened at once only one is first
         lock = sa.func.pg_advisory_xact_lock(_LOCK, zlib.crc32(rule.encode()) - 2**31)
         connection.execute(sa.select(lock))
-    # Locked: who claims it meanwhile would not count this case yet.
+    # Locked: a worker that claimed it meanwhile would not count this case.
     last = connection.execute(_last(rule, role).with_for_update()).first()
     if case.is_urgent:
         last = None
@@ -131,7 +131,7 @@ def _plan_alerts(connection: Connection, case: Case, case_id: str) -> None:
 
 
 def _last(rule: str, role: str) -> sa.Select[Any]:
-    """A query for the last alert of a kind to a group that was not called off."""
+    """A query for the last alert of a kind to a role, leaving out cancelled ones."""
     quarter_ago = now(-fault_injection.hastened(QUARTER))
     is_recent = (quarter_ago < _WENT_OUT_AT).label("is_recent")
     return (
@@ -144,7 +144,7 @@ def _last(rule: str, role: str) -> sa.Select[Any]:
 
 
 def had_to_wait(connection: Connection, alert_id: str) -> bool:
-    """Whether an alert did not go out at once, since another of its kind had just gone out."""
+    """Whether an alert had to wait because another of its kind had just gone out."""
     query = sa.select(_alerts.rule, _alerts.role, _alerts.case_id, _alerts.created_at)
     mine = connection.execute(query.where(_alerts.id == alert_id)).one()
     others = _alerts.id < alert_id, _alerts.case_id != mine.case_id
@@ -154,16 +154,14 @@ def had_to_wait(connection: Connection, alert_id: str) -> bool:
 
 
 def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
-    """Close a case, in the transaction of what was done about it; False when it is closed already,
-    or not known.
+    """Close a case, in the transaction of the act about it; return False if it is closed already,
+    or unknown.
     """
     return bool(_close(connection, cases.c.id == case_id, by, note))
 
 
 def close_settled(connection: Connection, kind: str, key: str | Sequence[str], note: str) -> None:
-    """Close the open cases of this kind and key, or keys, if there are any: they have settled by
-    themselves.
-    """
+    """Close any open cases of this kind and key or keys: they have settled by themselves."""
     keys = [key] if isinstance(key, str) else key
     digests = [case_digest(kind, one) for one in keys]
     mine = sa.or_(cases.c.about.in_(digests), cases.c.digest.in_(digests))  # each has an index
@@ -171,8 +169,8 @@ def close_settled(connection: Connection, kind: str, key: str | Sequence[str], n
 
 
 def recount(connection: Connection, kind: str, left: Mapping[str, int], note: str) -> None:
-    """Each open case of a kind says how much is left of what it is about; where nothing is, it is
-    closed with the note. `left` counts it by the case's subject.
+    """Update each open case of a kind with how many things it is about are left; if none is, close
+    it with the note. `left` has the numbers by the case's subject.
     """
     about = sa.select(cases.c.id, cases.c.subject, cases.c.count.label("many"))
     about = about.where(cases.c.kind == kind, cases.c.closed_at.is_(None))
@@ -181,8 +179,8 @@ def recount(connection: Connection, kind: str, left: Mapping[str, int], note: st
 
 
 def resize(connection: Connection, case_id: str, was: int, left: int, note: str) -> None:
-    """Let a case say how much is left of what it is about, and close it where nothing is; not where
-    it has become another number than it `was` meanwhile.
+    """Update a case with how many things it is about are left, and close it if none is; but not if
+    its number is no longer what it `was`.
     """
     mine = sa.and_(cases.c.id == case_id, cases.c.count == was)
     if not left:
@@ -192,15 +190,15 @@ def resize(connection: Connection, case_id: str, was: int, left: int, note: str)
 
 
 def close_reached(connection: Connection, obligation: str) -> None:
-    """Close the case that says that somebody is unreached, if a message may reach them now: what
-    is planned again may be there already, and have failed.
+    """Close the case about somebody unreached, if a message may now reach them: one that is planned
+    again may already exist, and have failed.
     """
     digest = case_digest("unreached", obligation)
     connection.execute(_REACHED, {"about_": digest, "owed": obligation})
 
 
 def close_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
-    """Stop asking staff about the failed ones among these messages, each for its reason: a later
+    """Stop asking staff about those of these messages that failed, each with its reason: a later
     step has made them out of date. A fault's case then counts one message fewer.
     """
     table = notifications.c
@@ -215,7 +213,7 @@ def close_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
 
 
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
-    """Close the open cases about messages that need nobody any more."""
+    """Close the open cases about messages that no longer need a person."""
     _close(connection, cases.c.notification_id.in_(messages), RELAY, note)
 
 
@@ -224,7 +222,7 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
 
 
 def _closing(which: sa.ColumnElement[bool], by: str, note: str) -> sa.Update:
-    # Its `digest` is given up, so that the release before may open the same again.
+    # Its `digest` changes, so that the previous release may open the same case again.
     return (
         cases.update()
         .where(which, cases.c.closed_at.is_(None))
@@ -237,7 +235,7 @@ def _closing(which: sa.ColumnElement[bool], by: str, note: str) -> sa.Update:
     )
 
 
-# For each event: built once, since that costs more than running it.
+# Used for each event and built once: building costs more than running.
 _ALIVE = sa.exists().where(
     notifications.c.obligation == sa.bindparam("owed"), notifications.c.status.in_(ALIVE)
 )
@@ -249,9 +247,9 @@ _REACHED = _closing(
 def open_cases(
     connection: Connection, kind: str = "", limit: int | None = 200, *, with_closed: bool = False
 ) -> Sequence[Mapping[str, Any]]:
-    """The worklist, or one kind of case: the urgent, what goes out by itself, then by harm (results
-    before retests before the rest), the oldest first. `with_closed` adds those that are closed
-    below, the latest first.
+    """The worklist, or one kind of case: first urgent ones, then messages that will go out unless
+    stopped, then by harm (results before retests before the rest), the oldest first. `with_closed`
+    adds closed cases below, the latest first.
     """
     query = _cases()
     if with_closed:
@@ -273,14 +271,14 @@ def get_case(connection: Connection, case_id: str) -> dict[str, Any] | None:
 
 
 def open_kinds(connection: Connection) -> dict[str, int]:
-    """How many cases of each kind are open."""
+    """The number of open cases of each kind."""
     query = sa.select(cases.c.kind, sa.func.count()).where(cases.c.closed_at.is_(None))
     return {kind: many for kind, many in connection.execute(query.group_by(cases.c.kind))}
 
 
 def open_for_all(connection: Connection, case: Case, *, at_first: bool = False) -> bool:
-    """Open a case that is about no event; False where it is open already. It is kept with the
-    newest. While the lab has posted none it is not opened, or `at_first` with one of our own.
+    """Open a case that is about no event; return False if it is open already. It is kept with the
+    newest event. If there is none yet, it is not opened, or with `at_first` uses one of our own.
     """
     newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
     event_id = connection.execute(newest).scalar()
@@ -291,7 +289,7 @@ def open_for_all(connection: Connection, case: Case, *, at_first: bool = False) 
 
 
 def own_event(connection: Connection) -> str:
-    """The id of the one event that is ours and about no kit."""
+    """Return the id of our own event, which is about no kit; insert it if it is missing."""
     id_ = new_id("evt")
     values = {"id": id_, "name": OURS, "identity": OURS, "data": {}, "status": PROCESSED}
     moments = {"received_at": now(), "processed_at": now()}
@@ -302,7 +300,7 @@ def own_event(connection: Connection) -> str:
 
 
 def _cases() -> sa.Select[Any]:
-    """Cases with what their events and their messages say."""
+    """A query for cases, with columns of their events and messages."""
     joined = cases.join(events, events.c.id == cases.c.event_id)
     joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
     table, is_digest = notifications.c, (KIND == DIGEST).label("is_digest")
@@ -311,8 +309,8 @@ def _cases() -> sa.Select[Any]:
 
 
 def _counted(connection: Connection, found: Iterable[Mapping[Any, Any]]) -> list[dict[str, Any]]:
-    """Cases; an open one about the lab, a provider's account or the day's limit with how much waits
-    for that now.
+    """Cases as dicts; the `count` of an open one about the lab, a paused channel or the daily limit
+    is how much waits for that now.
     """
     waiting = cache(lambda kind, about: _waiting(connection, kind, about))
     listed = [dict(case) for case in found]
@@ -323,7 +321,7 @@ def _counted(connection: Connection, found: Iterable[Mapping[Any, Any]]) -> list
 
 
 def _waiting(connection: Connection, kind: str, about: str) -> int:
-    """How many events and messages wait for the lab, or messages for their channel."""
+    """Count the events and messages that wait for the lab, or the messages for a channel."""
     table = notifications.c
     is_due = sa.or_(table.status == "created", table.due_at <= now())
     waits = sa.select(sa.func.count()).where(IS_WAITING, is_due)
@@ -335,7 +333,7 @@ def _waiting(connection: Connection, kind: str, about: str) -> int:
     return connection.execute(unread).scalar_one() + connection.execute(of_lab).scalar_one()
 
 
-CASE_ACT = "case "  # begins what the audit trail calls an act about a case
+CASE_ACT = "case "  # begins the name of an act about a case in the audit trail
 CLOSE, OPEN, RESEND = "close", "open", "resend"
 CLOSED_ALREADY = "That case is already closed."
 _OPEN_ALREADY = "That case is already open."
@@ -344,9 +342,9 @@ _NEWER = "A newer case about this is already on the worklist."
 
 
 def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
-    """Close a case and write the act to the audit trail, in the transaction of what was done.
+    """Close a case and write the act to the audit trail, in the transaction of that act.
 
-    Raises NotDone where somebody has closed it already, so that what was done is rolled back.
+    Raises NotDone if somebody has closed it already, so that the act is rolled back.
     """
     if not close_case(connection, case_id, act.actor, note):
         raise NotDone(CLOSED_ALREADY)
@@ -356,8 +354,8 @@ def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
 def closed_cases(
     connection: Connection, limit: int = 20, case_id: str = ""
 ) -> list[Mapping[str, Any]]:
-    """The cases that were closed last, or the one with this id. Each says whether it `can_open`
-    again.
+    """The cases closed most recently, or the one with this id. Each has `can_open`: whether it can
+    be opened again.
     """
     last = closed().order_by(cases.c.closed_at.desc()).limit(limit)
     if case_id:
@@ -367,8 +365,8 @@ def closed_cases(
 
 
 def reopen(connection: Connection, case_id: str, act: Act, done: str = CLOSE) -> None:
-    """Open a case again that somebody has just closed; or that something else was `done` about,
-    which is undone. Raises NotDone where it cannot be.
+    """Open again a case that somebody has just closed, or undo another act `done` about it. Raises
+    NotDone if that is impossible.
     """
     row = connection.execute(closed().where(cases.c.id == case_id)).mappings().first()
     digest = original_digest(connection, dict(row), done) if row else ""
@@ -400,15 +398,15 @@ def closed() -> sa.Select[Any]:
 
 
 def original_digest(connection: Connection, row: Mapping[str, Any], done: str = CLOSE) -> str:
-    """The digest of what a closed case is about; empty where it cannot be opened again."""
+    """The digest of the thing a closed case is about; empty if it cannot be opened again."""
     if row["closed_by"] == RELAY or row["action"] != CASE_ACT + done or row["kind"] == PASSES:
         return ""
     return str(row["about"] or guessed(connection, row))
 
 
 def guessed(connection: Connection, row: Mapping[str, Any]) -> str:
-    """The digest of a case that the release before has opened and closed: that release keeps the
-    digest's first characters only.
+    """The digest of a case that the previous release opened and closed: that release keeps only
+    the first characters of the digest.
     """
     digests = (case_digest(row["kind"], key) for key in keys(connection, row) if key)
     return next((digest for digest in digests if was_about(row["digest"], digest)), "")

@@ -1,4 +1,4 @@
-"""Doubts about whom a patient's message goes to: what the ledger knows of it, and the cases."""
+"""Doubts about who would get a patient's message: the ledger's evidence, and the cases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ask(
     notices: Sequence[Notice],
 ) -> None:
     """Ask a person about each doubt about these messages to a patient, unless somebody was asked
-    before: what has been decided stays so.
+    before: that decision stands.
     """
     known = Known(
         {one.address: _people(connection, facts, one) for one in notices},
@@ -51,7 +51,7 @@ def _people(connection: Connection, facts: Facts, notice: Notice) -> int:
 
 
 def _last(connection: Connection, facts: Facts, notice: Notice) -> str:
-    """Where the patient's last message went: somebody of the same name and id, or of this kit."""
+    """The address of the last message to a patient of this name, with this id or kit, or ""."""
     own = (facts.patient or {}).get("id")
     given = {"person": search_key(facts), "ways": sharing(notice.channel)}
     for row in connection.execute(_LAST, given) if given["person"] else ():
@@ -61,12 +61,12 @@ def _last(connection: Connection, facts: Facts, notice: Notice) -> str:
     return ""
 
 
-# Built once: each event with a message to its patient asks.
+# Built once: every event with a message to its patient uses it.
 _ASKED = sa.select(cases.c.id).where(
     cases.c.kind == sa.literal_column(f"'{MISMATCH}'"),
     cases.c.about == sa.bindparam("about"),
 )
-# By an index each, of an address and of a name: neither is put in an order that another index has.
+# Each by its own index, of addresses or names: neither has an ORDER BY that fits another index.
 _PEOPLE = (
     sa.select(events.c.person)
     .select_from(_of_event)

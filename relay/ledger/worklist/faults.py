@@ -1,7 +1,7 @@
-"""Faults of ours that hit many messages: one case each, for as long as a message needs it.
+"""Faults that hit many messages: one case each, for as long as a message needs it.
 
-A template that cannot be rendered, receipts that never come, a provider that cannot be asked. A
-message says by its `case_id` in which case it is: see `cases.open_case`.
+Examples are a template that cannot be rendered, receipts that never come, and a provider that
+cannot be asked. A message's `case_id` says which case it belongs to: see `cases.open_case`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from relay.ledger.schema import cases, notifications
 from relay.ledger.worklist.cases import resize
 from relay.rules.statuses import ALERT, FAILED
 
-# How a message stands while it needs such a case, by the case's kind.
+# The statuses in which a message needs such a case, by the case's kind.
 STANDS = {"broken": FAILED, "unconfirmed": FAILED, "unknown": ("unknown",)}
 _OVER = "None of its messages needs it any more."
 _table = notifications.c
 
 
 def hit(case_id: Any) -> sa.ColumnElement[bool]:
-    """A condition: a message is one of those that a case is about."""
+    """A condition: a message is one of those that a fault's case is about."""
     return sa.and_(_table.case_id == case_id, KIND != ALERT)
 
 
 def concerned(case: Mapping[str, Any]) -> sa.ColumnElement[bool]:
-    """A condition: a message is one that a case is about, be it of a fault or of itself alone."""
+    """A condition: a message is one that a case is about, whether of a fault or of it alone."""
     alone = case["notification_id"]
     return sa.and_(_table.id == alone) if alone else hit(case["id"])
 
@@ -45,7 +45,7 @@ def some(connection: Connection, case: Mapping[str, Any], limit: int) -> list[st
 
 
 def recount(connection: Connection) -> None:
-    """Each open case of a fault says how many messages need it; where none does, it is closed."""
+    """Update each open case of a fault with how many messages need it; close it if none does."""
     for case in connection.execute(_counting()).all():
         resize(connection, case.id, case.many, case.left, _OVER)
 

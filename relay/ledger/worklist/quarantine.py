@@ -1,4 +1,4 @@
-"""Refused posts: looked at, accepted after all, or put aside."""
+"""Refused posts: kept, then accepted after all or put aside."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from relay.ledger.worklist.cases import open_for_all, recount
 from relay.rules.model import Case
 
 Row = Mapping[str, Any]
-MOST_POSTS, MOST_BYTES = 2_000, 16 * 1024 * 1024  # of refused bodies that are kept of a day
+MOST_POSTS, MOST_BYTES = 2_000, 16 * 1024 * 1024  # of refused bodies kept in a day
 MORE = "More posts were refused on this day than Relay keeps: these are only counted."
-# All but the body, which may hold anything: it is asked for by itself.
+# All but the body, which may hold anything: it is read separately.
 _SHOWN = [column for column in quarantine.c if column.name != "body"]
 
 
 def keep_refused(
     connection: Connection, body: bytes, refused: Refused, case: Case | None = None
 ) -> str:
-    """Put a refused body into quarantine, once however often it is posted; its id. `case` is opened
-    with the first of its event. What is more than a day may bring is only counted.
+    """Put a refused body into quarantine, once however often it is posted; return its id. The first
+    for its event opens `case`. Bodies beyond the daily limit are only counted.
     """
     digest, error, fields = hashlib.sha256(body).hexdigest(), refused.error[:500], refused.fields
     if _is_full(connection, digest, len(body)):
@@ -55,7 +55,7 @@ def keep_refused(
 
 
 def _is_full(connection: Connection, digest: str, size: int) -> bool:
-    """Whether the last day has brought as much as is kept, and this is nothing of it."""
+    """Whether the last day's posts fill the quarantine, and this is not one of them."""
     table, length = quarantine.c, sa.func.length(quarantine.c.body)
     of_a_day = table.id >= first_id("qrt", datetime.now(UTC) - timedelta(days=1))
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(length), 0)).where(of_a_day)
@@ -67,7 +67,7 @@ def _is_full(connection: Connection, digest: str, size: int) -> bool:
 
 
 def _recount(connection: Connection) -> None:
-    """Let the case of each event say how many of its posts wait, or close where none does."""
+    """Update each event's case with how many of its posts wait, or close it if none does."""
     waiting = sa.select(quarantine.c.error, sa.func.count().label("many")).where(IN_QUARANTINE)
     many = {row.error: row.many for row in connection.execute(waiting.group_by(quarantine.c.error))}
     left = {name: many.get(error, 0) for name, error in REFUSED.items()}
@@ -75,19 +75,19 @@ def _recount(connection: Connection) -> None:
 
 
 def ids(connection: Connection) -> list[str]:
-    """The ids of refused posts that nobody has seen to, the oldest first."""
+    """The ids of refused posts that nobody has dealt with, the oldest first."""
     query = sa.select(quarantine.c.id).where(IN_QUARANTINE).order_by(quarantine.c.id)
     return list(connection.execute(query).scalars())
 
 
 def latest(connection: Connection, limit: int = 50) -> list[Row]:
-    """The refused posts that nobody has seen to, the last posted first."""
+    """The refused posts that nobody has dealt with, the last posted first."""
     query = sa.select(*_SHOWN).where(IN_QUARANTINE).order_by(quarantine.c.last_at.desc())
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def aside(connection: Connection, limit: int = 20) -> list[Row]:
-    """The refused posts that were put aside last."""
+    """The refused posts put aside most recently, the newest first."""
     is_aside = (quarantine.c.closed_at.is_not(None), quarantine.c.event_id.is_(None))
     query = sa.select(*_SHOWN).where(*is_aside)
     query = query.order_by(quarantine.c.closed_at.desc()).limit(limit)
@@ -95,7 +95,7 @@ def aside(connection: Connection, limit: int = 20) -> list[Row]:
 
 
 def get(connection: Connection, quarantine_id: str) -> Row | None:
-    """A refused post by its id, without its body; None where there is none."""
+    """A refused post by its id, without its body; None if there is none."""
     row = connection.execute(sa.select(*_SHOWN).where(quarantine.c.id == quarantine_id))
     found = row.mappings().first()
     return dict(found) if found else None
@@ -117,7 +117,7 @@ def release(
     window: timedelta,
     act: Act | None = None,
 ) -> Recorded:
-    """Record the event that a refused body can be read as now. Doing it twice makes one event."""
+    """Record the event that a refused body can now be read as. Doing it twice makes one event."""
     mine = quarantine.c.id == quarantine_id
     query = sa.select(quarantine.c.event_id).where(mine).with_for_update()
     if became := connection.execute(query).scalar():
@@ -130,7 +130,7 @@ def release(
 
 
 def put_aside(connection: Connection, quarantine_id: str, act: Act, note: str) -> bool:
-    """Take a refused post off the worklist for good; False when somebody has seen to it already.
+    """Take a refused post off the worklist for good; False if somebody has already dealt with it.
 
     Its body stays until retention deletes it, and `replay` with its id still tries it.
     """
@@ -141,7 +141,7 @@ def put_aside(connection: Connection, quarantine_id: str, act: Act, note: str) -
 
 
 def put_all_aside(connection: Connection, until: datetime, act: Act, note: str) -> int:
-    """Take off the worklist every refused post that was last posted by `until`; how many."""
+    """Take off the worklist every refused post last posted by `until`; return how many."""
     done = _put_aside(connection, quarantine.c.last_at <= until, act, note)
     if done:
         keep(connection, act, str(done))

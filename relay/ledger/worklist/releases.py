@@ -1,7 +1,7 @@
 """Held messages: a person is asked, and releases or stops them.
 
-A case is about all that one rule owes one person about a kit: it carries the first of these
-messages, and the others are of the same obligation.
+A case is about everything that one rule owes one person about a kit: it has the first of these
+messages, and the others share its obligation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from relay.ledger.worklist.cases import close_settled, open_case
 from relay.rules.model import Case
 from relay.rules.statuses import RELEASE, WAITING
 
-AT_ONCE = 500  # that wait, in memory at a time
+AT_ONCE = 500  # waiting messages in memory at a time
 _WENT = ("sent", "delivered", "unknown")
 _HELD = ("rule", "role", "channel", "address", "obligation", "due_at")
 
@@ -38,7 +38,7 @@ class Held(WithEvent):
     obligation: str
     due_at: datetime
     kind: str
-    stopped_by: str | None  # who or what has stopped its address
+    stopped_by: str | None  # who or what has stopped messages to its address
 
 
 def held_with(connection: Connection, ids: Sequence[str]) -> list[Held]:
@@ -50,7 +50,7 @@ def held_with(connection: Connection, ids: Sequence[str]) -> list[Held]:
 
 
 def waiting_after(connection: Connection, id_: str, rules: Collection[str]) -> list[Held]:
-    """The next messages of these rules that wait, AT_ONCE at most, by their ids."""
+    """The next waiting messages of these rules after an id, up to AT_ONCE, in order of id."""
     query = _waiting().where(notifications.c.id > id_, notifications.c.rule.in_(rules))
     return [Held.of(row) for row in connection.execute(query.limit(AT_ONCE))]
 
@@ -71,7 +71,7 @@ def _waiting() -> sa.Select[Any]:
 
 
 def ask(connection: Connection, case: Case) -> None:
-    """Open the case of an obligation, if it has a message waiting."""
+    """Open the case of an obligation, if it has a waiting message."""
     waits = (
         sa.select(notifications.c.id)
         .where(notifications.c.obligation == case.key, IS_WAITING)
@@ -82,13 +82,13 @@ def ask(connection: Connection, case: Case) -> None:
 
 
 def rule_of(connection: Connection, notification_id: str) -> str:
-    """A message's rule; empty where there is no such message."""
+    """A message's rule; empty if there is no such message."""
     query = sa.select(notifications.c.rule).where(notifications.c.id == notification_id)
     return str(connection.execute(query).scalar() or "")
 
 
 def release(connection: Connection, notification_id: str, due_at: datetime, by: str) -> bool:
-    """Let a message, and those that wait with it, go at `due_at`; False when none waits."""
+    """Release a message, and those that wait with it, for `due_at`; False if none waits."""
     table = notifications.c
     then = sa.literal(due_at, table.due_at.type)
     sooner = sa.case((table.due_at > then, then), else_=table.due_at)
@@ -96,7 +96,7 @@ def release(connection: Connection, notification_id: str, due_at: datetime, by: 
 
 
 def stop(connection: Connection, notification_id: str, by: str, note: str) -> bool:
-    """Cancel a message, and those that wait with it; False when none waits."""
+    """Cancel a message, and those that wait with it; False if none waits."""
     reason = f"Stopped by {by}. {note}".rstrip()
     return _change(
         connection,
@@ -122,14 +122,14 @@ def _change(connection: Connection, notification_id: str, **values: Any) -> bool
 
 
 def close_released(db: Database) -> int:
-    """Close the cases whose messages no longer wait, each with what became of them; how many.
+    """Close the cases whose messages no longer wait, each with their outcome; return how many.
 
-    It owns its transactions, of some cases each.
+    It owns its transactions, a few cases each.
     """
     return db.in_turns(_OVER, _close)
 
 
-# Built once: to make the columns of an alias costs more than to ask.
+# Built once: making the columns of an alias costs more than the query.
 _first, _other = notifications.alias(), notifications.alias()
 _waits = sa.exists().where(
     _other.c.obligation == _first.c.obligation, _other.c.status.in_((*WAITING, "sending"))

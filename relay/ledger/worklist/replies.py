@@ -1,4 +1,4 @@
-"""Texts from people that are not keywords: each opens a case, which does not hold its words."""
+"""Texts from people that are not keywords: each opens a case, which does not contain its words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _table = inbound_texts.c
 
 @dataclass(frozen=True)
 class LastMessage:
-    """The last message to a number, which a text from it is about."""
+    """The last message to a number, which a text from that number is about."""
 
     event_id: str
     subject: str
@@ -33,7 +33,7 @@ class LastMessage:
 
 
 def last_message_to(connection: Connection, channel: str, address: str) -> LastMessage | None:
-    """The newest message to a patient's or customer's address; what has gone out comes first."""
+    """The newest message to a patient's or customer's address, preferring those that went out."""
     table = notifications.c
     query = (
         sa.select(table.event_id, table.subject, table.round, table.role, events.c.facts)
@@ -48,8 +48,8 @@ def last_message_to(connection: Connection, channel: str, address: str) -> LastM
 def keep(
     connection: Connection, channel: str, text_id: str, address: str, words: str, case: Case
 ) -> str:
-    """Keep a text and open its case; that one's id. Empty where the text has been here before. A
-    case about no kit is kept with an event of ours.
+    """Keep a text and open its case; return the case's id, or "" if the text is not new. A case
+    about no kit is kept with an event of ours.
     """
     id_ = fingerprint(text_id) if text_id else new_id("txt")
     insert = INSERTS[connection.dialect.name](inbound_texts).values(
@@ -72,21 +72,21 @@ def keep(
 
 @dataclass(frozen=True)
 class Reply:
-    """A text about which there is a case."""
+    """A text that has a case."""
 
     id: str
     channel: str
     address: str  # empty once it is erased
     words: str
     received_at: datetime
-    stopped_by: str | None  # who or what has stopped its address
+    stopped_by: str | None  # who or what has stopped messages to its address
 
 
 _CARRIED = tuple(_table[name] for name in ("id", "channel", "address", "words", "received_at"))
 
 
 def of_cases(connection: Connection, ids: Sequence[str]) -> Mapping[str, Reply]:
-    """The texts that cases are about, by the case. One older than `retention` is not there."""
+    """The texts that cases are about, by case id. Those older than `retention` are missing."""
     stops = stopped_by(_table.channel, _table.address).label("stopped_by")
     query = sa.select(_table.case_id, *_CARRIED, stops).where(_table.case_id.in_(ids))
     found: Any = connection.execute(query) if ids else ()
@@ -94,13 +94,13 @@ def of_cases(connection: Connection, ids: Sequence[str]) -> Mapping[str, Reply]:
 
 
 def holding() -> sa.ColumnElement[bool]:
-    """A condition: some case holds its kit's messages."""
+    """A condition: any open case holds its kit's messages."""
     return sa.exists().where(cases.c.closed_at.is_(None), cases.c.holds)
 
 
 def held_by(connection: Connection, subject: str) -> str:
-    """The open case that holds the messages of a kit: its own, its order's, or one of the order's
-    about its registrations; empty where none does.
+    """The id of the open case that holds a kit's messages: the kit's own, its order's, or for an
+    order one of its registrations'; empty if none does.
     """
     query = sa.select(cases.c.id, cases.c.subject)
     for case in connection.execute(query.where(cases.c.closed_at.is_(None), cases.c.holds)):

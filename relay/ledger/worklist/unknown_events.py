@@ -1,7 +1,7 @@
 """Unknown events: names that the lab has posted and Relay does not know.
 
-Each is kept, and nothing is sent for it. Somebody acknowledges a name, not each event: from then on
-it is known that the lab posts it.
+Each event is kept, and leads to no message. People acknowledge a name, not each event: after that
+the worklist no longer shows the name.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from relay.ledger.schema import INSERTS, acknowledged_events, events
 from relay.rules.statuses import UNROUTED
 
 ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it
-MANY = 1000  # past which they are not counted
-_NAMES = 100  # past which names are not counted
+MANY = 1000  # events of a name, beyond which we stop counting
+_NAMES = 100  # names, beyond which we stop counting
 _UNKNOWN = events.c.status == UNROUTED
 
 
@@ -31,8 +31,8 @@ def count(connection: Connection) -> int:
 
 
 def names(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """The unknown event names that nobody has acknowledged, each with its first and last time and
-    how often it came. `many` counts no further than one above MANY.
+    """The unknown event names that nobody has acknowledged, each with its first and last time and a
+    count of its events, `many`, which stops at MANY + 1.
     """
     each = _names()
     query = sa.select(each.c.name).where(*_is_new(each)).order_by(each.c.name).limit(limit)
@@ -41,13 +41,13 @@ def names(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
 
 
 def acknowledged(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """The event names that were acknowledged last, each with by whom, when and the note."""
+    """The event names acknowledged most recently, each with by whom, when and the note."""
     query = acknowledged_events.select().order_by(acknowledged_events.c.acknowledged_at.desc())
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def acknowledge(connection: Connection, name: str, by: str, note: str) -> bool:
-    """Take an unknown event name off the worklist; False when no such name is on it."""
+    """Take an unknown event name off the worklist; False if no such name is on it."""
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
     is_known = connection.execute(query.where(~_is_seen(events.c.name))).first() is not None
     if is_known:
@@ -66,7 +66,7 @@ def ids(connection: Connection, name: str, limit: int) -> list[str]:
 
 
 def _names() -> sa.CTE:
-    """Each name once: a step of the index a name, however many events have it."""
+    """Each name once: one step of the index per name, however many events have it."""
     first = sa.select(sa.func.min(events.c.name).label("name")).where(_UNKNOWN)
     names = first.cte("names", recursive=True)
     after = sa.select(sa.func.min(events.c.name)).where(_UNKNOWN, events.c.name > names.c.name)

@@ -33,7 +33,7 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
     """Yield what stops Relay as a whole from sending. `kinds` are those of the open cases."""
     system = (url_for("desk.system"), "System")
     # this process knows config.toml's faults; the worker tries the templates
-    if services().living.wrong or "config" in kinds:
+    if services().reloader.wrong or "config" in kinds:
         said = (
             "config.toml or a template has a mistake. Relay is still using the last good version."
         )

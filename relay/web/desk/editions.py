@@ -223,7 +223,7 @@ def _publish(files: Content, newest: Edition | None, note: str) -> int:
     app = services()
     found = judging.apart(files, app.settings)
     made = editions.publish(app.db, files, newest, actor(), note, found)
-    app.living.look()
+    app.reloader.look()
     return made
 
 

@@ -245,7 +245,7 @@ def _timeline(
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
     over = [row["id"] for one in found for row in one.messages if _is_over(row)]
     with services().db.read() as connection:
-        standing = status.blockers(connection, zone, most_texts)
+        blockers = status.blockers(connection, zone, most_texts)
         objections = send_again.objections(connection, config, over)
         unsent = [row["id"] for one in found for row in one.messages if _waits(row)]
         drafts = {one.held.id: one for one in waiting_drafts(connection, unsent, shown)}
@@ -254,8 +254,8 @@ def _timeline(
             for address in {row["address"] for one in found for row in one.messages} - {""}
             for row in ledger_suppressions.suppressed(connection, address)
         }
-    steps = [_shown(one, at, standing, shown, objections, drafts) for one in found]
-    waits = tell_unprocessed(found, at, standing)
+    steps = [_shown(one, at, blockers, shown, objections, drafts) for one in found]
+    waits = tell_unprocessed(found, at, blockers)
     return page(
         "journey.html",
         track=[*_track(found)],
@@ -308,13 +308,13 @@ def _is_over(row: Row) -> bool:
 def _shown(
     one: Trail,
     at: Clock,
-    standing: Blockers,
+    blockers: Blockers,
     shown: frozenset[str],
     objections: Mapping[str, str],
     drafts: Mapping[str, ShownDraft],
 ) -> Row:
     """A step of the timeline."""
-    said = [*tell_event(one.event, at, standing)][1:]
+    said = [*tell_event(one.event, at, blockers)][1:]
     return {
         **one.event,
         "title": words.step(one.event["name"]),
@@ -323,7 +323,7 @@ def _shown(
             {
                 **_message(
                     row,
-                    [*tell_message(row, at, standing, alert_words().title)][1:],
+                    [*tell_message(row, at, blockers, alert_words().title)][1:],
                     row["id"] in shown,
                 ),
                 "not_again": objections.get(row["id"]),

@@ -189,6 +189,6 @@ def _see_to(case: Case, act: str, **words: Any) -> str:
 def _open_again(case: Case) -> str:
     mine = my_act(cases.CASE_ACT + OPEN, case["id"])
     with services().db.write() as connection:
-        went = replay.let_be(connection, faults.concerned(case))
+        went = replay.cancel_retries(connection, faults.concerned(case))
         cases.reopen(connection, case["id"], mine, cases.RESEND if went else cases.CLOSE)
     return "It is back on the worklist."

@@ -25,7 +25,7 @@ def asked(bare_settings: Settings, twilio: ProviderStandIn, sendgrid: ProviderSt
 def told(reply: Reply, path: str, channel: Any, provider: ProviderStandIn) -> tuple[str, bool]:
     """What is wrong with an account of which a path tells this, and whether it is a warning."""
     provider.account[path] = reply
-    (found,) = channel.standing()
+    (found,) = channel.account_faults()
     return found.wrong, found.is_warning
 
 
@@ -33,10 +33,10 @@ def test_an_account_that_may_send_is_right(
     connect: Connect, asked: Settings, twilio: ProviderStandIn, sendgrid: ProviderStandIn
 ) -> None:
     """Each provider is asked one question, or two, at the address that messages go to."""
-    assert connect("sms", asked).standing() == []
+    assert connect("sms", asked).account_faults() == []
     assert [one.path for one in twilio.requests] == [ACCOUNT]
     sendgrid.account[DOMAINS] = Reply(200, [{"domain": "example.org", "valid": True}])
-    assert connect("email", asked).standing() == []
+    assert connect("email", asked).account_faults() == []
     assert [one.path for one in sendgrid.requests] == [SCOPES, DOMAINS]
 
 
