@@ -15,7 +15,7 @@ from relay.channels.base import AccountFault, Found, Outcome, Provider
 from relay.config.settings import AS_SENT, Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message
-from relay.rules.addresses import address_key
+from relay.rules.addresses import normalised
 from relay.rules.channels import CHANNELS
 
 Factory = Callable[[Settings, str, HttpClient], Provider | None]
@@ -24,7 +24,7 @@ DRY = ("dry-run", AS_SENT)  # values of RELAY_DELIVERY with which nothing goes o
 
 def lets_out(settings: Settings, allowed: Iterable[str], address: str) -> bool:
     """Whether RELAY_DELIVERY lets out a message to an address. `allowed` is the allow list."""
-    listed = settings.delivery != "allow-list" or address_key(address) in map(address_key, allowed)
+    listed = settings.delivery != "allow-list" or normalised(address) in map(normalised, allowed)
     return settings.delivery not in DRY and listed
 
 

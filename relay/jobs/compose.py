@@ -20,7 +20,7 @@ from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner, stops
-from relay.rules.addresses import address_key
+from relay.rules.addresses import normalised
 from relay.rules.expressions import RuleContext, recipient
 from relay.rules.model import ALERT_URGENCY, Case, Ending, Notice, Rule, Step
 from relay.rules.schedule import utc_now
@@ -67,8 +67,8 @@ class Digests:
             items = digests.items(connection, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule no longer sends digests.")
-        group = map(address_key, self._config.policy.staff[rule.to].on(claim.channel))
-        if address_key(claim.address) not in group:
+        group = map(normalised, self._config.policy.staff[rule.to].on(claim.channel))
+        if normalised(claim.address) not in group:
             self._tell_otherwise(claim, rule, items, "The address is no longer in the group.")
         if not (left := self._still_true(claim, rule, items)):
             raise NotSent(cancelled_ending("The digest has no items left."))
@@ -336,7 +336,7 @@ class Composer:
         current = [notice.address for notice in notices if notice.address]
         if claim.kind == RESENT and current:
             return self._redirected(claim, current)
-        if claim.address and address_key(claim.address) in map(address_key, current):
+        if claim.address and normalised(claim.address) in map(normalised, current):
             if claim.stopped_by:  # asked only here: their address may have changed since a stop
                 raise NotSent(stopped_ending(claim.channel, claim.stopped_by))
             return claim

@@ -30,7 +30,7 @@ from relay.ledger.schema import (
     journeys,
     notifications,
 )
-from relay.rules.addresses import address_key
+from relay.rules.addresses import normalised
 from relay.rules.model import AlreadyNotified, Step, Waiting, case_digest, identity, obligation
 from relay.rules.staleness import KitEvent, Kits, Registration
 from relay.rules.statuses import ALERT, ALIVE, FAILED, ITEM, MESSAGE, RESENT, UNCONFIRMED, WAITING
@@ -110,7 +110,7 @@ def cancel_duplicates(connection: Connection, owed: str) -> None:
     )
     seen: set[Sequence[str]] = set()
     for row in connection.execute(query).all():
-        to = (row.channel,) if row.role in PERSONS else (row.channel, address_key(row.address))
+        to = (row.channel,) if row.role in PERSONS else (row.channel, normalised(row.address))
         if to in seen and row.status in WAITING and not row.is_repeat:
             connection.execute(
                 notifications.update()

@@ -19,7 +19,7 @@ from relay.ledger.schema import events, letters, notifications
 from relay.ledger.views.daily_counts import Day
 from relay.ledger.views.queries import MADE_BY
 from relay.ledger.worklist import replies
-from relay.rules.addresses import address_key
+from relay.rules.addresses import normalised
 from relay.rules.channels import CHANNEL_NAMES
 from relay.rules.statuses import GONE, MESSAGE, RESENT
 
@@ -101,7 +101,7 @@ def readers(
     made: dict[str, Reader] = {}
     reached = set()  # by an earlier channel
     for one in sorted(rows, key=lambda one: CHANNEL_NAMES.index(one.channel)):
-        person, address = (one.subject, one.role), f"{one.channel} {address_key(one.address)}"
+        person, address = (one.subject, one.role), f"{one.channel} {normalised(one.address)}"
         if may_be_held and replies.held_by(connection, one.subject):
             continue
         if person not in reached:

@@ -152,7 +152,7 @@ def parse_mailbox(text: str) -> Address:
     return Address(bare)
 
 
-def address_key(address: str) -> str:
+def normalised(address: str) -> str:
     """The part that two spellings of one address share. Relay sends to the address as written."""
     return address.lower()
 

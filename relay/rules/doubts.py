@@ -12,7 +12,7 @@ from datetime import datetime
 
 from relay.lab.facts import BORN, NAMES, Facts, differences_in_words
 from relay.rules import alerts
-from relay.rules.addresses import address_key
+from relay.rules.addresses import normalised
 from relay.rules.channels import CHANNELS
 from relay.rules.model import Case, Notice, Policy
 from relay.rules.statuses import MISMATCH
@@ -54,7 +54,7 @@ def _doubts(
     if new := [
         way
         for way in by_channel
-        if last[way] and address_key(last[way]) != address_key(by_channel[way].address)
+        if last[way] and normalised(last[way]) != normalised(by_channel[way].address)
     ]:
         nouns = " and ".join(CHANNELS[way].address.noun for way in new)
         yield f"changed {kit}", f"The last message to this patient went to another {nouns}."

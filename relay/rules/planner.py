@@ -314,5 +314,5 @@ def recipient_addresses(
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
     found: dict[str, addresses.Address] = {}
     for judged in map(partial(row.address.judge_in, policy.countries), written):
-        found.setdefault(addresses.address_key(judged.address) or judged.reason, judged)
+        found.setdefault(addresses.normalised(judged.address) or judged.reason, judged)
     return found.values()

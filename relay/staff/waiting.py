@@ -20,7 +20,7 @@ from relay.ledger.worklist import releases
 from relay.ledger.worklist.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.rules import planner
-from relay.rules.addresses import address_key
+from relay.rules.addresses import normalised
 from relay.rules.model import Step
 from relay.rules.statuses import DIGEST
 from relay.staff.what_if import unchanged
@@ -97,7 +97,7 @@ def fate(
     way = ("digest" if rule.digest else "", *rule.channels)
     if held.channel in rule.ways:
         made = planner.notices(rule, (held.channel,), context, config.policy, now)
-        is_theirs = address_key(held.address) in (address_key(notice.address) for notice in made)
+        is_theirs = normalised(held.address) in (normalised(notice.address) for notice in made)
         way = (way[0], held.channel, "" if is_theirs else "another address")
     due_at = planner.opening(rule, config.policy, max(now, held.due_at))
     try:

@@ -336,7 +336,7 @@ class Relay:
         app.extensions["csrf"].protect = lambda: None  # no page is loaded before its button
         web = app.extensions["relay"]
         web.db.close()
-        app.extensions["relay"] = replace(web, living=_Living(self), db=db)
+        app.extensions["relay"] = replace(web, reloader=_Living(self), db=db)
         self.errors: list[str] = []
         structlog.configure(processors=[self._hear])
         self._lab_door, self.desk = app.test_client(), app.test_client()
