@@ -20,7 +20,8 @@ from cryptography.x509.oid import NameOID
 from redis import Redis, RedisError
 
 from relay.dev import redis_server
-from tests.processes.harness import eventually, free_port
+from tests.processes.harness import eventually
+from tools.bench.servers import free_port
 
 CERTIFICATE, KEY = "cert.pem", "key.pem"
 TLS = ("--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY, "--tls-auth-clients", "no")

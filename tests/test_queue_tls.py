@@ -11,10 +11,10 @@ import redis
 
 from relay import queue
 from relay.config.settings import Settings
-from tests.processes.harness import free_port
 from tests.servers import TLS, answers, redis_with
 from tests.test_http_client_tls import tls
 from tests.test_queue import until
+from tools.bench.servers import free_port
 
 __all__ = ["tls"]  # a fixture
 

@@ -20,12 +20,12 @@ from relay.ledger.database import Database
 from relay.ledger.database import why_not as why_no_ledger
 from tests.cli.conftest import Run, environ, relay
 from tests.conftest import DATABASES, one_database
-from tests.processes.harness import free_port
 from tests.servers import answers, redis_with
 from tests.test_http_client_tls import tls
 from tests.test_queue import until
 from tests.test_queue_tls import self_signed
 from tests.test_settings import LIVE
+from tools.bench.servers import free_port
 
 __all__ = ["environ", "relay", "self_signed", "tls"]  # fixtures
 PG, REDIS = "DATABASE_URL", "REDIS_URL"

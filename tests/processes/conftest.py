@@ -57,6 +57,12 @@ def processes(
 
 
 @pytest.fixture
+def two_web_processes(processes: Processes) -> None:
+    """As on a plan that has room for them; elsewhere one is enough."""
+    processes.environ["WEB_CONCURRENCY"] = "2"
+
+
+@pytest.fixture
 def running(processes: Processes) -> Processes:
     """The same with a web process and a worker, both ready."""
     processes.start("web")

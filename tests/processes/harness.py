@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from redis import ConnectionError, Redis
 from relay.dev import redis_server
 from relay.lab import samples
 from tests.conftest import ROOT, SECRET
+from tools.bench.servers import free_port
 
 T = TypeVar("T")
 PROCFILE = dict(
@@ -38,23 +37,6 @@ def eventually(found: Callable[[], T], seconds: float = 30.0) -> T:
         assert time.monotonic() < ends, f"never came true: last {value!r}"
         time.sleep(0.02)
     return value
-
-
-def free_port() -> int:
-    """A port for a server that is about to start.
-
-    On Linux nobody else is given it until we end: it stays bound, and a bound socket that does not
-    listen does not stop a server with SO_REUSEADDR from listening there.
-    """
-    probe = socket.socket()
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    probe.bind(("127.0.0.1", 0))
-    port = int(probe.getsockname()[1])
-    if sys.platform == "linux":
-        atexit.register(probe.close)
-    else:
-        probe.close()
-    return port
 
 
 def order(id_: str = "") -> dict[str, Any]:

@@ -17,10 +17,12 @@ from relay.ledger.database import Database
 from relay.staff import editions as staff_editions
 from relay.staff import judging
 from tests.conftest import DATABASES, ROOT
-from tests.processes.harness import Processes, eventually, free_port, order
+from tests.processes.harness import Processes, eventually, order
 from tests.standins import ProviderStandIn
+from tools.bench.servers import free_port
 
 pytestmark = [
+    pytest.mark.usefixtures("two_web_processes"),
     pytest.mark.long,
     pytest.mark.parametrize("ledger_url", DATABASES[-1:], indirect=True),
 ]
@@ -28,12 +30,6 @@ NAME = 'name = "Example Clinic"'
 SMS = "templates/kit_shipped/sms.txt"
 GOES_OVER = 6  # of two web with two processes each, and two workers
 MOST_SECONDS = 30.0
-
-
-@pytest.fixture(autouse=True)
-def two_web_processes(processes: Processes) -> None:
-    """As on a plan that has room for them; elsewhere one is enough."""
-    processes.environ["WEB_CONCURRENCY"] = "2"
 
 
 def publish(db: Database, config: Path, number: int) -> datetime:

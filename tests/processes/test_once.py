@@ -19,15 +19,10 @@ from tests.rows import messages, unfinished
 from tests.standins import ProviderStandIn
 
 pytestmark = [
+    pytest.mark.usefixtures("two_web_processes"),
     pytest.mark.slow,
     pytest.mark.parametrize("ledger_url", DATABASES[-1:], indirect=True),
 ]
-
-
-@pytest.fixture(autouse=True)
-def two_web_processes(processes: Processes) -> None:
-    """As on a plan that has room for them; elsewhere one is enough."""
-    processes.environ["WEB_CONCURRENCY"] = "2"
 
 
 def test_ten_identical_posts_at_once(
