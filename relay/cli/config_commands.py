@@ -128,9 +128,8 @@ def send_test(rule: str, to: str | None) -> None:
 
 def find_rule(config: Config, name: str) -> Rule:
     """Return the rule of that name, or stop the command and suggest a known one."""
-    rules = {rule.name: rule for rule in config.rules}
-    context.known(name, rules, "rule")
-    return rules[name]
+    context.known(name, config.by_name, "rule")
+    return config.by_name[name]
 
 
 def example_message(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:

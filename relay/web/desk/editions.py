@@ -457,8 +457,8 @@ def rule_changes(edited: Config, current: Config, touched: Collection[str]) -> I
         if before.get(rule.name) != now or rule.template in touched:
             what = "changed" if rule.name in before else "new"
             yield Change(what, *now, [*examples(edited, loaded, rule)])
-    kept = {rule.name for rule in edited.rules}
-    yield from (Change("gone", *one) for name, one in before.items() if name not in kept)
+    gone = (one for name, one in before.items() if name not in edited.by_name)
+    yield from (Change("gone", *one) for one in gone)
 
 
 def tried_out(draft: Draft, files: Content, edited: Config) -> dict[str, Any]:
